@@ -1,0 +1,92 @@
+"""Every limit and every default of the coordinator, in one place (G14).
+
+A number that bounds a queue, a retry, a payload, a page, a stream or a cache stands here and nowhere else; the
+comments of the `.proto` files repeat those that a caller meets. Durations are nanoseconds and say so (`_NS`), sizes
+are bytes.
+
+This module must not import anything of the project.
+"""
+
+from typing import Final
+
+MILLISECOND_NS: Final = 1_000_000
+SECOND_NS: Final = 1_000_000_000
+MINUTE_NS: Final = 60 * SECOND_NS
+HOUR_NS: Final = 60 * MINUTE_NS
+DAY_NS: Final = 24 * HOUR_NS
+
+# Names and texts.
+SAGA_ID_LENGTH_MAX: Final = 128
+DEFINITION_NAME_LENGTH_MAX: Final = 128
+NAME_LENGTH_MAX: Final = 64  # steps and actions
+DESCRIPTION_BYTES_MAX: Final = 4096
+FAILURE_MESSAGE_BYTES_MAX: Final = 1024
+FAILURE_REASON_BYTES_MAX: Final = 64
+FAILURE_METADATA_ENTRIES_MAX: Final = 32
+FAILURE_METADATA_BYTES_MAX: Final = 4096
+REASON_BYTES_MAX: Final = 1024  # why a client cancels, for people
+LABELS_MAX: Final = 64
+LABEL_KEY_LENGTH_MAX: Final = 63
+LABEL_VALUE_BYTES_MAX: Final = 256
+
+# Definitions.
+STEPS_MAX: Final = 1024
+EXPRESSION_BYTES_MAX: Final = 16_384
+EXCLUSIVE_KEYS_MAX: Final = 16
+DEFINITION_BYTES_MAX: Final = 1 << 20
+DESCRIPTOR_BYTES_MAX: Final = 4 << 20
+ACTIONS_MAX: Final = 256
+HOLD_MARGIN_DEFAULT_NS: Final = 30 * SECOND_NS
+
+# Payloads and messages.
+PAYLOAD_BYTES_MAX: Final = 1 << 20
+MESSAGE_BYTES_MAX: Final = 4 << 20
+ERROR_DETAIL_BYTES_MAX: Final = 4096
+
+# Attempts.
+ATTEMPT_TIMEOUT_DEFAULT_NS: Final = 10 * SECOND_NS
+ATTEMPT_TIMEOUT_MIN_NS: Final = MILLISECOND_NS
+ATTEMPT_TIMEOUT_MAX_NS: Final = HOUR_NS
+INITIAL_BACKOFF_DEFAULT_NS: Final = 100 * MILLISECOND_NS
+INITIAL_BACKOFF_MIN_NS: Final = MILLISECOND_NS
+INITIAL_BACKOFF_MAX_NS: Final = HOUR_NS
+BACKOFF_MULTIPLIER_DEFAULT: Final = 2.0
+BACKOFF_MULTIPLIER_MAX: Final = 10.0
+MAX_BACKOFF_DEFAULT_NS: Final = 30 * SECOND_NS
+MAX_BACKOFF_MAX_NS: Final = DAY_NS
+EXECUTE_ATTEMPTS_DEFAULT: Final = 5
+COMPENSATE_ATTEMPTS_DEFAULT: Final = 20
+UNLIMITED: Final = 0
+ATTENTION_AFTER_ATTEMPTS: Final = 10  # a step that must go forward is then marked for an operator
+POLL_AFTER_DEFAULT_NS: Final = 30 * SECOND_NS
+POLL_AFTER_MIN_NS: Final = 10 * MILLISECOND_NS
+POLL_AFTER_MAX_NS: Final = DAY_NS
+
+# Sagas.
+SAGA_TIMEOUT_MAX_NS: Final = 366 * DAY_NS
+START_AHEAD_MAX_NS: Final = 366 * DAY_NS
+UNFINISHED_SAGAS_MAX: Final = 100_000
+ADMISSION_RETRY_AFTER_NS: Final = SECOND_NS
+
+# The API.
+PAGE_SIZE_DEFAULT: Final = 50
+EVENTS_PAGE_SIZE_DEFAULT: Final = 100
+DEFINITIONS_PAGE_SIZE_DEFAULT: Final = 100
+PAGE_SIZE_MAX: Final = 1000
+WAIT_DEFAULT_NS: Final = 30 * SECOND_NS
+WAIT_MAX_NS: Final = 10 * MINUTE_NS
+CALLS_MAX: Final = 2048  # short calls under way at a time
+STREAMS_MAX: Final = 1024  # waits and watches under way at a time
+WATCH_BUFFER_EVENTS: Final = 256
+
+# The engine.
+CALLS_PER_PARTICIPANT_MAX: Final = 256
+JOURNAL_QUEUE_EVENTS_MAX: Final = 65_536
+JOURNAL_GROUP_EVENTS_MAX: Final = 4096
+RECOVERY_CONCURRENCY: Final = 64
+DEFINITION_CACHE_MAX: Final = 256
+DRAIN_DEFAULT_NS: Final = 10 * SECOND_NS
+
+# Participants.
+DESCRIBE_TIMEOUT_NS: Final = 5 * SECOND_NS
+CONNECT_BACKOFF_MAX_NS: Final = 5 * SECOND_NS
