@@ -4,6 +4,8 @@ An input is a plain value that says what was learned, never what follows from it
 state.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -64,7 +66,7 @@ class Replied:
     """A call ended. `jitter` in [0, 1) is drawn by the caller; it spreads the backoff of a next attempt."""
 
     step: str
-    operation: Operation
+    operation: Operation.ValueType
     attempt: int
     reply: Reply
     jitter: float = 0.0
@@ -72,14 +74,10 @@ class Replied:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A saga is accepted, or a step's operation is due: an attempt is to be made now.
-
-    `input` is what the participant is sent, with the first Execute attempt of a step only.
-    """
+    """The step's condition holds and its input is known: its first Execute attempt is to be made now."""
 
     step: str
-    operation: Operation
-    input: Any | None = None
+    input: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +116,4 @@ class Recovered:
     """The saga was read back after its driver was lost: whatever was in flight is not known any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
-    """Nothing happened, except that it is later than before."""
-
-
-Input: TypeAlias = (
-    Replied | Begun | Skipped | InputFailed | OutputKnown | CancelRequested | Recovered | TimePassed
-)
+Input: TypeAlias = Replied | Begun | Skipped | InputFailed | OutputKnown | CancelRequested | Recovered

@@ -1,0 +1,120 @@
+"""From one input to the point where nothing more is due.
+
+`turn` is the loop round the core's three functions: `decide` says what has happened, `apply` makes it the saga's
+state, `outstanding` says what is due then. All events of a turn are one append, so what a reply establishes and the
+intent it leads to are never apart on disk.
+
+This module must not read a clock, draw a number or evaluate an expression: `now_ns` and the answers of an `Oracle`
+are arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from coordinator.core.decide import Fact, decide
+from coordinator.core.inputs import Begun, Input, InputFailed, OutputKnown, Skipped
+from coordinator.core.instants import to_timestamp
+from coordinator.core.outstanding import Due, EvaluationDue, OutputDue, outstanding
+from coordinator.core.state import Saga, StepRecord, apply
+from saga.v1 import event_pb2
+from saga.v1.event_pb2 import (
+    AttemptFailed,
+    AttemptLost,
+    SagaEvent,
+    StepCompensated,
+    StepCompensationFailed,
+    StepCompleted,
+    StepConfirmed,
+    StepPending,
+    StepRejected,
+    StepStuck,
+)
+from saga.v1.types_pb2 import OPERATION_COMPENSATE, OPERATION_CONFIRM, OPERATION_EXECUTE, Operation
+
+
+class Oracle(Protocol):
+    """Answers what the core must not find out by itself."""
+
+    def evaluate(self, saga: Saga, step: StepRecord) -> Begun | Skipped | InputFailed:
+        """Evaluate the step's condition and input."""
+
+    def evaluate_output(self, saga: Saga) -> OutputKnown:
+        """Evaluate the saga's output."""
+
+
+def turn(
+    saga: Saga,
+    given: Input | None,
+    now_ns: int,
+    oracle: Oracle,
+    polled_until_ns: Mapping[str, int] | None = None,
+) -> list[SagaEvent]:
+    """Take an input in, or only the time, and do what has become due; returns the events, already applied, in order.
+
+    `now_ns` must not be before the saga's last event. Forbidden is raised, and nothing is changed, where the input is
+    not allowed.
+    """
+    events: list[SagaEvent] = []
+    if given is not None:
+        _record(saga, decide(saga, given, now_ns), now_ns, events)
+    while due := outstanding(saga, now_ns, polled_until_ns or {}).due:
+        for item in due:
+            _record(saga, decide(saga, _answer(saga, item, oracle), now_ns), now_ns, events)
+            if saga.setback is not None:
+                break  # nothing more is started on the way to turning back
+    return events
+
+
+def _answer(saga: Saga, due: Due, oracle: Oracle) -> Input | Due:
+    if isinstance(due, EvaluationDue):
+        return oracle.evaluate(saga, saga.step(due.step))
+    if isinstance(due, OutputDue):
+        return oracle.evaluate_output(saga)
+    return due
+
+
+def _record(saga: Saga, decided: Sequence[tuple[Fact, str]], now_ns: int, events: list[SagaEvent]) -> None:
+    """Give the facts their place in the saga, and apply them."""
+    for fact, actor in decided:
+        event = SagaEvent(
+            saga_id=saga.saga_id,
+            sequence=saga.last_sequence + 1,
+            time=to_timestamp(now_ns),
+            caused_by_sequence=_cause(saga, fact, events),
+            actor=actor,
+            **{_FIELD[type(fact)]: fact},  # type: ignore[arg-type]  # the table pairs them
+        )
+        apply(saga, event)
+        events.append(event)
+
+
+def _cause(saga: Saga, fact: Fact, events: Sequence[SagaEvent]) -> int:
+    """An outcome follows from its attempt; everything else from what the turn began with."""
+    operation = _outcome_of(fact)
+    if operation is None:
+        return events[0].sequence if events else 0
+    progress = saga.step(fact.step).progress.get(operation)  # type: ignore[union-attr]  # an outcome has a step
+    return progress.started_sequence if progress else 0
+
+
+def _outcome_of(fact: Fact) -> Operation.ValueType | None:
+    if isinstance(fact, (AttemptFailed, AttemptLost, StepPending, StepStuck)):
+        return fact.operation
+    return _OUTCOMES.get(type(fact))
+
+
+_OUTCOMES = {
+    StepCompleted: OPERATION_EXECUTE,
+    StepRejected: OPERATION_EXECUTE,
+    StepCompensated: OPERATION_COMPENSATE,
+    StepCompensationFailed: OPERATION_COMPENSATE,
+    StepConfirmed: OPERATION_CONFIRM,
+}
+
+# The message of each fact and the field of the event that carries it: `StepCompleted` is carried by `step_completed`.
+_FIELD = {
+    getattr(event_pb2, "".join(word.title() for word in field.name.split("_"))): field.name
+    for field in SagaEvent.DESCRIPTOR.oneofs_by_name["event"].fields
+}
