@@ -97,7 +97,7 @@ Fact: TypeAlias = (
 )
 
 
-class Forbidden(Exception):  # noqa: N818  # it is an answer, not a defect
+class Forbidden(Exception):
     """The saga's state does not allow what was asked for. `possible` says what would be."""
 
     def __init__(self, message: str, possible: str) -> None:
@@ -155,9 +155,9 @@ def _due(saga: Saga, given: Input | Due, now_ns: int) -> Fact:
 
 
 def _first_execute(saga: Saga, step: StepRecord, begun: Begun, now_ns: int) -> AttemptStarted:
-    step_deadline_ns = now_ns + step.plan.timeout_ns if step.plan.timeout_ns is not None else None
-    if not _bounded(step):
-        step_deadline_ns = None
+    step_deadline_ns = None
+    if step.plan.timeout_ns is not None and not step.plan.must_go_on:
+        step_deadline_ns = now_ns + step.plan.timeout_ns
     started = _attempt(saga, step, OPERATION_EXECUTE, now_ns, step_deadline_ns)
     started.input.CopyFrom(begun.input)
     if step_deadline_ns is not None:
@@ -174,7 +174,7 @@ def _attempt(
 ) -> AttemptStarted:
     progress = step.progress.get(operation)
     end_ns = now_ns + step.plan.policies[operation].timeout_ns
-    if operation == OPERATION_EXECUTE and _bounded(step):
+    if operation == OPERATION_EXECUTE and not step.plan.must_go_on:  # that one is not helped by a deadline
         end_ns = earliest(end_ns, step_deadline_ns, saga.deadline_ns) or end_ns
     return AttemptStarted(
         step=step.plan.name,
@@ -182,11 +182,6 @@ def _attempt(
         attempt=progress.attempts + 1 if progress else 1,
         deadline=to_timestamp(end_ns),
     )
-
-
-def _bounded(step: StepRecord) -> bool:
-    """Whether deadlines bound its Execute: a step that must go on is not helped by one."""
-    return not step.plan.forward_only and step.plan.kind != STEP_KIND_PIVOT
 
 
 # --- Replies ----------------------------------------------------------------------------------------------------------
@@ -272,7 +267,7 @@ def _unknown_execute(
     saga: Saga, step: StepRecord, progress: Progress, replied: Replied, unknown: Unknown, now_ns: int
 ) -> list[Fact]:
     going_on = saga.state == SAGA_STATE_RUNNING
-    must_go_on = step.plan.forward_only or step.plan.kind == STEP_KIND_PIVOT
+    must_go_on = step.plan.must_go_on
     if progress.poll_after_ns is not None and (unknown.retryable or must_go_on):
         return []  # asked again at the next poll
     if going_on and (must_go_on or (unknown.retryable and progress.poll_after_ns is None)):
@@ -300,7 +295,7 @@ def _try_again(
     spent: list[Fact] = [_failed(replied, failure, answered)]
     if replied.operation == OPERATION_COMPENSATE:
         spent.append(StepCompensationFailed(step=replied.step, attempt=replied.attempt, failure=failure))
-    elif replied.operation == OPERATION_CONFIRM or step.plan.forward_only or step.plan.kind == STEP_KIND_PIVOT:
+    elif replied.operation == OPERATION_CONFIRM or step.plan.must_go_on:
         spent.append(StepStuck(step=replied.step, operation=replied.operation, failure=failure))
     return spent
 
@@ -315,14 +310,17 @@ def _failed(replied: Replied, failure: Failure, answered: bool) -> AttemptFailed
 
 
 def _recovered(saga: Saga, now_ns: int) -> list[Fact]:
-    """Whatever was in flight is not known any more. A poll is not journaled: one may have been in flight (G8)."""
+    """Whatever was in flight is not known any more.
+
+    A poll is not journaled, so one may have been in flight for every PENDING step, also where the saga has turned back
+    since (G8).
+    """
     lost: list[Fact] = []
-    for index in sorted(saga.active):
-        step = saga.steps[index]
+    for step in saga.steps:
         for operation, progress in step.progress.items():
             if progress.open:
                 lost.append(AttemptLost(step=step.plan.name, operation=operation, attempt=progress.attempts))
-            elif step.state == STEP_STATE_PENDING and operation == OPERATION_EXECUTE:
+            elif step.state == STEP_STATE_PENDING:
                 until = to_timestamp(now_ns + progress.policy.timeout_ns)
                 lost.append(
                     AttemptLost(step=step.plan.name, operation=operation, attempt=progress.attempts, deadline=until)

@@ -26,8 +26,10 @@ from saga.v1.definition_pb2 import (
     COMPENSATION_ORDER_ONE_AT_A_TIME,
     STEP_ORDER_GRAPH,
     AttemptPolicy,
+    CompensationOrder,
     SagaDefinition,
     StepDefinition,
+    StepOrder,
 )
 from saga.v1.types_pb2 import (
     OPERATION_COMPENSATE,
@@ -90,6 +92,11 @@ class StepPlan:
     def compensatable(self) -> bool:
         """Whether there is something to compensate once it completed or may have."""
         return self.kind in (STEP_KIND_COMPENSATABLE, STEP_KIND_RESERVABLE)
+
+    @property
+    def must_go_on(self) -> bool:
+        """Whether going back is no answer to a failed Execute: it is attempted until its outcome is known."""
+        return self.forward_only or self.kind == STEP_KIND_PIVOT
 
 
 class Plan:
@@ -206,6 +213,14 @@ def _check_head(definition: SagaDefinition) -> Iterator[Problem]:
     if not definition.input_type:
         yield Problem("input_type", "the definition has no input type", "the full name of a message")
     yield from _check_text("output", definition.output, limits.EXPRESSION_BYTES_MAX)
+    if definition.order not in StepOrder.values():
+        yield Problem("order", f"{definition.order} is no step order", "SEQUENTIAL or GRAPH")
+    if definition.compensation_order not in CompensationOrder.values():
+        yield Problem(
+            "compensation_order",
+            f"{definition.compensation_order} is no compensation order",
+            "REVERSE_GRAPH or ONE_AT_A_TIME",
+        )
     if definition.HasField("timeout"):
         yield from _check_duration("timeout", definition.timeout, 1, limits.SAGA_TIMEOUT_MAX_NS)
     if definition.HasField("hold_margin"):
@@ -214,6 +229,8 @@ def _check_head(definition: SagaDefinition) -> Iterator[Problem]:
         yield Problem(
             "exclusive_keys", f"{len(definition.exclusive_keys)} keys", f"at most {limits.EXCLUSIVE_KEYS_MAX}"
         )
+    for index, key in enumerate(definition.exclusive_keys):
+        yield from _check_text(f"exclusive_keys[{index}]", key, limits.EXPRESSION_BYTES_MAX)
     yield from _check_labels(definition.labels)
     if definition.ByteSize() > limits.DEFINITION_BYTES_MAX:
         yield Problem("", f"{definition.ByteSize()} bytes", f"at most {limits.DEFINITION_BYTES_MAX} bytes")
@@ -229,6 +246,7 @@ def _check_labels(labels: Mapping[str, str]) -> Iterator[Problem]:
                 f"`{key}` is not a label name",
                 f"1–{limits.LABEL_KEY_LENGTH_MAX} of [A-Za-z0-9._-]",
             )
+        yield from _check_text(f"labels[{key!r}]", labels[key], limits.EXPRESSION_BYTES_MAX)
 
 
 def _check_steps(definition: SagaDefinition) -> Iterator[Problem]:

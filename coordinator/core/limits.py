@@ -83,7 +83,14 @@ WATCH_BUFFER_EVENTS: Final = 256
 CALLS_PER_PARTICIPANT_MAX: Final = 256
 JOURNAL_QUEUE_EVENTS_MAX: Final = 65_536
 JOURNAL_GROUP_EVENTS_MAX: Final = 4096
+JOURNAL_QUEUE_BYTES_MAX: Final = 256 << 20
+JOURNAL_GROUP_BYTES_MAX: Final = 16 << 20
+JOURNAL_PROBE_INTERVAL_NS: Final = SECOND_NS  # how often a journal that failed is tried again while nothing is appended
+JOURNAL_BUSY_TIMEOUT_NS: Final = 5 * SECOND_NS  # for a backup or a shell on the same file
+JOURNAL_CACHE_BYTES: Final = 32 << 20
+JOURNAL_WAL_BYTES_KEPT: Final = 64 << 20  # a longer write-ahead log is cut back when it starts over
 RECOVERY_CONCURRENCY: Final = 64
+RECOVERY_PAGE: Final = 1024
 DEFINITION_CACHE_MAX: Final = 256
 DRAIN_DEFAULT_NS: Final = 10 * SECOND_NS
 

@@ -165,11 +165,11 @@ def _before_the_start(saga: Saga, now_ns: int, out: Outstanding) -> None:
 
 
 def _going_forward(saga: Saga, now_ns: int, out: Outstanding) -> None:
+    if saga.refusable_left == 0 and not saga.past_no_return:
+        out.due.append(PointOfNoReturnDue())  # before anything else: it is passed, whatever the clock says (G6)
+        return
     if not saga.committed and (cause := _why_turn_back(saga, now_ns, out)) is not None:
         out.due.append(TurnBackDue(cause))
-        return
-    if saga.refusable_left == 0 and not saga.past_no_return:
-        out.due.append(PointOfNoReturnDue())
         return
     if saga.committed and not saga.overdue and saga.deadline_ns is not None:
         if saga.deadline_ns <= now_ns:
@@ -182,11 +182,10 @@ def _going_forward(saga: Saga, now_ns: int, out: Outstanding) -> None:
             out.due.append(EvaluationDue(step.plan.name))
     out.due.extend(AttemptDue(saga.steps[i].plan.name, OPERATION_CONFIRM) for i in sorted(saga.to_confirm))
     _attempts(saga, now_ns, out)
-    if not (out.due or saga.active):
-        if saga.forward.unresolved == 0 and not saga.stuck:
-            out.due.append(OutputDue())
-        elif saga.stuck:
-            out.due.append(Stranded())
+    if saga.arrived:
+        out.due.append(OutputDue())
+    elif saga.stuck and not (out.due or saga.active):
+        out.due.append(Stranded())
 
 
 def _why_turn_back(saga: Saga, now_ns: int, out: Outstanding) -> Failure | None:
@@ -206,7 +205,7 @@ def _why_turn_back(saga: Saga, now_ns: int, out: Outstanding) -> Failure | None:
                 message="the step's deadline passed",
             )
         out.wake(step.deadline_ns)
-    if saga.earliest_hold_ns is not None and saga.refusable_left:
+    if saga.earliest_hold_ns is not None:
         return _why_not_hold(saga, saga.earliest_hold_ns - saga.plan.hold_margin_ns, now_ns, out)
     return None
 
@@ -259,7 +258,7 @@ def _going_back(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int], out
             out.due.append(AttemptDue(step.plan.name, OPERATION_COMPENSATE))
         else:
             out.wake(free_ns)
-    if saga.backward.unresolved == 0:
+    if saga.returned:
         out.due.append(Stranded() if saga.compensation_failed else WayBackDone())
 
 

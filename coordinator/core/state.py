@@ -59,7 +59,6 @@ from saga.v1.types_pb2 import (
     SAGA_STATE_PENDING,
     SAGA_STATE_RUNNING,
     SAGA_STATE_UNSPECIFIED,
-    STEP_KIND_PIVOT,
     STEP_KIND_RESERVABLE,
     STEP_STATE_COMPENSATED,
     STEP_STATE_COMPENSATING,
@@ -99,6 +98,7 @@ STEP: Final[Mapping[StepState.ValueType, Mapping[str, StepState.ValueType]]] = {
         "saga turned back": STEP_STATE_UNKNOWN,
     },
     STEP_STATE_PENDING: {
+        "execute failed, another attempt follows": STEP_STATE_EXECUTING,
         "execute failed": STEP_STATE_UNKNOWN,
         "execute lost, another attempt follows": STEP_STATE_PENDING,
         "execute lost": STEP_STATE_PENDING,
@@ -187,7 +187,7 @@ _OPERATION_WORD: Final = {
 }
 
 
-class IllegalEvent(Exception):  # noqa: N818  # it names the event, which is what is wrong
+class IllegalEvent(Exception):
     """The event cannot follow on the saga's state; nothing was changed."""
 
 
@@ -313,6 +313,16 @@ class Saga:
         return self.state in ENDED
 
     @property
+    def arrived(self) -> bool:
+        """Whether every step is done and every hold confirmed."""
+        return self.past_no_return and not (self.forward.unresolved or self.active or self.to_confirm or self.stuck)
+
+    @property
+    def returned(self) -> bool:
+        """Whether every step is settled on the way back."""
+        return self.backward is not None and self.backward.unresolved == 0
+
+    @property
     def needs_attention(self) -> bool:
         """Whether an operator should look at it."""
         return self.state == SAGA_STATE_FAILED or bool(self.troubled) or bool(self.stuck)
@@ -345,6 +355,21 @@ def apply(saga: Saga, event: SagaEvent) -> None:
     handler(saga, event, time_ns)
     saga.last_sequence = event.sequence
     saga.last_time_ns = time_ns
+
+
+def state_after(state: SagaState.ValueType, event: SagaEvent) -> SagaState.ValueType:
+    """The state of a saga after an event that is known to be legal, for readers that do not fold."""
+    return _STATE_AFTER.get(event.WhichOneof("event") or "", state)
+
+
+_STATE_AFTER: Final = {
+    "saga_created": SAGA_STATE_PENDING,
+    "saga_started": SAGA_STATE_RUNNING,
+    "compensation_started": SAGA_STATE_COMPENSATING,
+    "saga_completed": SAGA_STATE_COMPLETED,
+    "saga_compensated": SAGA_STATE_COMPENSATED,
+    "saga_failed": SAGA_STATE_FAILED,
+}
 
 
 # --- Of the saga as a whole -------------------------------------------------------------------------------------------
@@ -385,7 +410,9 @@ def _point_of_no_return_passed(saga: Saga, event: SagaEvent, _time_ns: int) -> N
 
 
 def _saga_overdue(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
-    saga.state = _next_saga_state(saga, event, "overdue")
+    state = _next_saga_state(saga, event, "overdue")
+    _require(saga.committed and not saga.overdue, saga, event, "it can still go back, or is marked")
+    saga.state = state
     saga.overdue = True
 
 
@@ -408,20 +435,28 @@ def _compensation_started(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
 
 def _saga_completed(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     completed: SagaCompleted = event.saga_completed
-    saga.state = _next_saga_state(saga, event, "completed")
+    state = _next_saga_state(saga, event, "completed")
+    _require(saga.arrived, saga, event, "a step is not done")
+    saga.state = state
     saga.ended_ns = time_ns
     saga.output = completed.output if completed.HasField("output") else None
     saga.failure = completed.output_failure if completed.HasField("output_failure") else None
 
 
 def _saga_compensated(saga: Saga, event: SagaEvent, time_ns: int) -> None:
-    saga.state = _next_saga_state(saga, event, "compensated")
+    state = _next_saga_state(saga, event, "compensated")
+    _require(saga.returned and not saga.compensation_failed, saga, event, "a step is not compensated")
+    saga.state = state
     saga.ended_ns = time_ns
 
 
 def _saga_failed(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     failed: SagaFailed = event.saga_failed
-    saga.state = _next_saga_state(saga, event, "failed")
+    state = _next_saga_state(saga, event, "failed")
+    going_back = saga.state == SAGA_STATE_COMPENSATING
+    stranded = saga.returned and saga.compensation_failed if going_back else saga.stuck and not saga.active
+    _require(bool(stranded), saga, event, "it can still go on")
+    saga.state = state
     if saga.failure is None:
         saga.failure = failed.failure
 
@@ -434,7 +469,7 @@ def _attempt_started(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     step, operation = _step(saga, event, started.step), started.operation
     forward = operation != OPERATION_COMPENSATE
     saga_state = _next_saga_state(saga, event, "a step goes forward" if forward else "a step goes back")
-    state = _next_step_state(saga, event, step, f"{_OPERATION_WORD[operation]} started")
+    state = _next_step_state(saga, event, step, f"{_word(operation)} started")
     progress = step.progress.get(operation) or Progress(step.plan.policies[operation], started_ns=time_ns)
     _require(not progress.open, saga, event, "the attempt before it is still open")
     _require(started.attempt == progress.attempts + 1, saga, event, f"attempt {progress.attempts + 1} is due")
@@ -460,7 +495,7 @@ def _attempt_failed(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     step, operation = _step(saga, event, failed.step), failed.operation
     saga_state = _next_saga_state(saga, event, "a step is answered")
     follows = ", another attempt follows" if failed.HasField("next_attempt_time") else ""
-    state = _next_step_state(saga, event, step, f"{_OPERATION_WORD[operation]} failed{follows}")
+    state = _next_step_state(saga, event, step, f"{_word(operation)} failed{follows}")
     progress = _answered(saga, event, step, operation, failed.attempt)
     saga.state, step.state = saga_state, state
     progress.last_failure = failed.failure
@@ -483,13 +518,18 @@ def _attempt_lost(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     progress = step.progress.get(operation)
     follows = _another_follows(saga, step, progress) if operation == OPERATION_EXECUTE and progress else False
     state = _next_step_state(
-        saga, event, step, f"{_OPERATION_WORD[operation]} lost{', another attempt follows' if follows else ''}"
+        saga, event, step, f"{_word(operation)} lost{', another attempt follows' if follows else ''}"
     )
-    progress = _answered(saga, event, step, operation, lost.attempt)
+    was_pending = step.state == STEP_STATE_PENDING
+    if was_pending:  # what was lost is a poll, which is no attempt of its own
+        progress = _last_attempt(saga, event, step, operation, lost.attempt)
+    else:
+        progress = _answered(saga, event, step, operation, lost.attempt)
     saga.state, step.state = saga_state, state
     _in_doubt(step, operation, from_timestamp(lost.deadline) if lost.HasField("deadline") else progress.deadline_ns)
-    if progress.poll_after_ns is not None:
+    if was_pending:
         return
+    progress.last_failure = Failure(kind=FAILURE_KIND_LOST, step=lost.step, operation=operation)
     if operation != OPERATION_EXECUTE or _must_go_on(step, operation):
         progress.spent -= 1
     _rest(saga, step, progress)
@@ -497,7 +537,7 @@ def _attempt_lost(saga: Saga, event: SagaEvent, time_ns: int) -> None:
         progress.next_ns = time_ns
         saga.active.add(step.plan.index)
     else:
-        _set_back(saga, Failure(kind=FAILURE_KIND_LOST, step=lost.step, operation=operation))
+        _set_back(saga, progress.last_failure)
     _clear_if_settled(saga, step)
 
 
@@ -505,7 +545,7 @@ def _step_pending(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     pending: StepPending = event.step_pending
     step, operation = _step(saga, event, pending.step), pending.operation
     saga_state = _next_saga_state(saga, event, "a step is answered")
-    state = _next_step_state(saga, event, step, f"{_OPERATION_WORD[operation]} pending")
+    state = _next_step_state(saga, event, step, f"{_word(operation)} pending")
     progress = _answered(saga, event, step, operation, pending.attempt)
     saga.state, step.state = saga_state, state
     progress.open = False
@@ -513,6 +553,7 @@ def _step_pending(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     progress.poll_after_ns = from_duration(pending.poll_after)
     if saga.state == SAGA_STATE_COMPENSATING and operation == OPERATION_EXECUTE:
         _rest(saga, step, progress)  # it is compensated, not polled
+    _clear_if_settled(saga, step)
 
 
 # --- Of a step's outcomes ---------------------------------------------------------------------------------------------
@@ -575,7 +616,7 @@ def _step_compensation_failed(saga: Saga, event: SagaEvent, time_ns: int) -> Non
     step = _step(saga, event, failed.step)
     saga_state = _next_saga_state(saga, event, "a step is answered")
     state = _next_step_state(saga, event, step, "compensation failed")
-    progress = step.progress[OPERATION_COMPENSATE]
+    progress = _last_attempt(saga, event, step, OPERATION_COMPENSATE, failed.attempt)
     saga.state, step.state = saga_state, state
     step.compensation_failure = progress.last_failure = failed.failure
     _end(saga, step, progress, time_ns)
@@ -595,20 +636,31 @@ def _step_confirmed(saga: Saga, event: SagaEvent, time_ns: int) -> None:
 def _step_stuck(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     stuck: StepStuck = event.step_stuck
     step = _step(saga, event, stuck.step)
+    if step.state == STEP_STATE_WAITING:
+        _input_failed(saga, event, step, stuck)
+        return
     saga_state = _next_saga_state(saga, event, "a step is answered")
-    waiting = step.state == STEP_STATE_WAITING
-    state = _next_step_state(saga, event, step, "input failed" if waiting else "stuck")
+    state = _next_step_state(saga, event, step, "stuck")
     progress = step.progress.get(stuck.operation)
+    _require(_must_go_on(step, stuck.operation), saga, event, "going back is an answer to its failure")
+    if progress is None:
+        raise IllegalEvent(f"{saga.saga_id} #{event.sequence}: `{stuck.step}` was not attempted")
+    saga.state, step.state = saga_state, state
+    step.stuck = progress.last_failure = stuck.failure
+    saga.stuck.add(step.plan.index)
+    _rest(saga, step, progress)
+
+
+def _input_failed(saga: Saga, event: SagaEvent, step: StepRecord, stuck: StepStuck) -> None:
+    saga_state = _next_saga_state(saga, event, "a step goes forward")
+    state = _next_step_state(saga, event, step, "input failed")
+    _require(step.plan.index in saga.forward.ready, saga, event, "it is not its turn")
     saga.state, step.state = saga_state, state
     step.stuck = stuck.failure
-    if waiting and not step.plan.forward_only:
+    if step.plan.forward_only:
+        saga.stuck.add(step.plan.index)
+    else:
         _set_back(saga, stuck.failure)
-        return
-    saga.stuck.add(step.plan.index)
-    if progress is not None:
-        progress.last_failure = stuck.failure
-        progress.open = False
-        _rest(saga, step, progress)
 
 
 _HANDLERS: Final = {
@@ -665,11 +717,29 @@ def _step(saga: Saga, event: SagaEvent, name: str) -> StepRecord:
         raise IllegalEvent(f"{saga.saga_id} #{event.sequence}: there is no step `{name}`") from None
 
 
+def _word(operation: Operation.ValueType) -> str:
+    return _OPERATION_WORD.get(operation, "an unknown operation")
+
+
+def _last_attempt(
+    saga: Saga, event: SagaEvent, step: StepRecord, operation: Operation.ValueType, attempt: int
+) -> Progress:
+    """The progress whose last attempt the event speaks of."""
+    progress = step.progress.get(operation)
+    if progress is None or progress.attempts != attempt:
+        raise IllegalEvent(f"{saga.saga_id} #{event.sequence}: attempt {attempt} of `{step.plan.name}` is not the last")
+    return progress
+
+
 def _answered(saga: Saga, event: SagaEvent, step: StepRecord, operation: Operation.ValueType, attempt: int) -> Progress:
     """The progress whose last attempt the event answers."""
-    progress = step.progress.get(operation)
-    if progress is None or progress.attempts != attempt or not (progress.open or progress.poll_after_ns is not None):
-        raise IllegalEvent(f"{saga.saga_id} #{event.sequence}: attempt {attempt} of `{step.plan.name}` is not open")
+    progress = _last_attempt(saga, event, step, operation, attempt)
+    _require(
+        progress.open or progress.poll_after_ns is not None,
+        saga,
+        event,
+        f"attempt {attempt} of `{step.plan.name}` is not open",
+    )
     return progress
 
 
@@ -677,7 +747,7 @@ def _is_its_turn(saga: Saga, step: StepRecord, operation: Operation.ValueType, t
     """Whether an attempt may start: another one of an operation under way, or the first one where the graph lets it."""
     index = step.plan.index
     if operation in step.progress:
-        return index in saga.active
+        return step.progress[operation].next_ns is not None
     if operation == OPERATION_EXECUTE:
         return index in saga.forward.ready
     if operation == OPERATION_CONFIRM:
@@ -689,7 +759,7 @@ def _is_its_turn(saga: Saga, step: StepRecord, operation: Operation.ValueType, t
 def _must_go_on(step: StepRecord, operation: Operation.ValueType) -> bool:
     """Whether going back is no answer to a failure: the attempts go on until one succeeds."""
     if operation == OPERATION_EXECUTE:
-        return step.plan.forward_only or step.plan.kind == STEP_KIND_PIVOT
+        return step.plan.must_go_on
     return operation == OPERATION_CONFIRM
 
 

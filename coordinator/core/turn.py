@@ -56,14 +56,20 @@ def turn(
     `now_ns` must not be before the saga's last event. Forbidden is raised, and nothing is changed, where the input is
     not allowed.
     """
-    events: list[SagaEvent] = []
-    if given is not None:
-        _record(saga, decide(saga, given, now_ns), now_ns, events)
+    events = record(saga, given, now_ns)
     while due := outstanding(saga, now_ns, polled_until_ns or {}).due:
         for item in due:
             _record(saga, decide(saga, _answer(saga, item, oracle), now_ns), now_ns, events)
             if saga.setback is not None:
                 break  # nothing more is started on the way to turning back
+    return events
+
+
+def record(saga: Saga, given: Input | None, now_ns: int) -> list[SagaEvent]:
+    """Take an input in, and do nothing of what has become due: for a coordinator that is about to stop."""
+    events: list[SagaEvent] = []
+    if given is not None:
+        _record(saga, decide(saga, given, now_ns), now_ns, events)
     return events
 
 
@@ -93,10 +99,11 @@ def _record(saga: Saga, decided: Sequence[tuple[Fact, str]], now_ns: int, events
 def _cause(saga: Saga, fact: Fact, events: Sequence[SagaEvent]) -> int:
     """An outcome follows from its attempt; everything else from what the turn began with."""
     operation = _outcome_of(fact)
-    if operation is None:
-        return events[0].sequence if events else 0
-    progress = saga.step(fact.step).progress.get(operation)  # type: ignore[union-attr]  # an outcome has a step
-    return progress.started_sequence if progress else 0
+    if operation is not None:
+        progress = saga.step(fact.step).progress.get(operation)  # type: ignore[union-attr]  # an outcome has a step
+        if progress is not None:
+            return progress.started_sequence
+    return events[0].sequence if events else 0
 
 
 def _outcome_of(fact: Fact) -> Operation.ValueType | None:

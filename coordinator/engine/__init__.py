@@ -1,0 +1,1 @@
+"""The shell round the core: append, then dispatch; timers; recovery; admission."""

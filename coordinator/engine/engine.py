@@ -1,0 +1,347 @@
+"""The engine: starts sagas, finds who drives one, takes up what a stopped coordinator left, and stops in good order.
+
+Drivers exist for unfinished sagas only. Whatever concerns a saga that nobody drives is read from the journal. This
+module must not decide what a saga does next; that is the core's, and the drivers'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
+
+from coordinator.core import limits
+from coordinator.core.decide import decide
+from coordinator.core.inputs import CancelRequested, Input, Recovered
+from coordinator.core.instants import to_timestamp
+from coordinator.core.state import ENDED, IllegalEvent, Saga, apply, fold, state_after
+from coordinator.core.turn import turn
+from coordinator.dataflow.pinned import UnreadableDefinitionError
+from coordinator.engine import admission
+from coordinator.engine.definitions import Definitions, LoadedDefinition
+from coordinator.engine.driver import Driver, Stopped
+from coordinator.engine.errors import (
+    DefinitionDeprecated,
+    DefinitionNotFound,
+    EngineError,
+    OverLimit,
+    ShuttingDown,
+    StartedDifferently,
+)
+from coordinator.engine.index import index_of
+from coordinator.engine.transitions import log_transitions
+from coordinator.engine.uid import uuid7
+from coordinator.engine.world import World
+from coordinator.journal.errors import JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
+from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
+from saga.v1.coordinator_pb2 import StartSagaRequest
+from saga.v1.event_pb2 import SagaEvent
+from saga.v1.types_pb2 import SAGA_STATE_FAILED, SAGA_STATE_UNSPECIFIED, SagaState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A saga that a request stands for; `created` says whether this request started it."""
+
+    saga_id: str
+    created: bool
+
+
+class Engine:
+    """Drives the sagas of one journal."""
+
+    def __init__(
+        self, world: World, definitions: Definitions, unfinished_max: int = limits.UNFINISHED_SAGAS_MAX
+    ) -> None:
+        self.definitions = definitions
+        self._world = world
+        self._journal = world.journal
+        self._unfinished_max = unfinished_max
+        self._drivers: dict[str, Driver] = {}
+        self._taking_up: dict[str, asyncio.Future[None]] = {}
+        self._draining = False
+
+    # --- Starting ---
+
+    async def start(self, request: StartSagaRequest) -> Started:
+        """Start a saga; returns when that is durable (G1). The same id with the same request is the same saga (G10).
+
+        Raises what `errors` lists, and JournalUnavailable where the saga may or may not have been started.
+        """
+        try:
+            definition = await self._admit(request)
+            saga, events = self._first_turn(request, definition)
+        except EngineError:
+            if request.saga_id and await self._is_the_same(request):
+                return Started(request.saga_id, created=False)
+            raise
+        try:
+            await self._append_first(saga, events, definition)
+        except SagaExists:
+            if await self._is_the_same(request):
+                return Started(saga.saga_id, created=False)
+            raise
+        return Started(saga.saga_id, created=True)
+
+    async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
+        if self._draining:
+            raise ShuttingDown
+        if len(self._drivers) >= self._unfinished_max:
+            message = f"{self._unfinished_max} sagas are unfinished, and no more are taken"
+            raise OverLimit(message, limits.ADMISSION_RETRY_AFTER_NS)
+        definition = await self.definitions.newest(request.definition, request.version)
+        if definition.stored.deprecated:
+            raise DefinitionDeprecated(request.definition, definition.stored.version)
+        return definition
+
+    def _first_turn(self, request: StartSagaRequest, definition: LoadedDefinition) -> tuple[Saga, list[SagaEvent]]:
+        now_ns = self._world.clock.now_ns()
+        uid = uuid7(now_ns)
+        saga = Saga(request.saga_id or uid, definition.plan)
+        created = SagaEvent(
+            saga_id=saga.saga_id,
+            sequence=1,
+            time=to_timestamp(now_ns),
+            saga_created=admission.created(request, definition, uid),
+        )
+        apply(saga, created)
+        return saga, [created, *turn(saga, None, now_ns, definition.oracle)]
+
+    async def _append_first(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
+        if saga.saga_id in self._taking_up:
+            raise SagaExists(saga.saga_id)
+        with self._taking(saga.saga_id):
+            try:
+                await self._journal.append(Append(saga.saga_id, events, index_of(saga)))
+            except JournalUnavailable:
+                self._world.tasks.spawn(self._take_up_when_possible(saga.saga_id))  # it may be durable all the same
+                raise
+            log_transitions(saga, events)
+            self._add(Driver(saga, definition, self._world, self._remove)).begin()
+
+    async def _is_the_same(self, request: StartSagaRequest) -> bool:
+        """Whether a saga of that id was started with this request; False where there is none. StartedDifferently."""
+        try:
+            saga = await self.read(request.saga_id, _itself)
+        except SagaNotFound:
+            return False
+        definition = await self.definitions.pinned(saga.plan.name, saga.plan.version)
+        if admission.digest(request, definition) != saga.request_digest:
+            raise StartedDifferently(request.saga_id)
+        if not saga.ended:
+            await self._driver(request.saga_id)
+        return True
+
+    # --- Reading ---
+
+    async def read(self, saga_id: str, look: Callable[[Saga], T]) -> T:
+        """What `look` sees of a saga; everything that it sees is durable (G1). SagaNotFound, UnreadableSaga."""
+        while (driver := self._drivers.get(saga_id)) is not None:
+            try:
+                return await driver.read(look)
+            except Stopped:
+                continue
+        index = await self._journal.find(saga_id)
+        if index is None:
+            raise SagaNotFound(saga_id)
+        if index.quarantined and index.failure is not None:
+            raise UnreadableSaga(saga_id, index.failure.message)
+        saga, _ = await self._fold(index)
+        return look(saga)
+
+    async def wait(self, saga_id: str, timeout_s: float) -> bool:
+        """Wait until the saga stands COMPLETED, COMPENSATED or FAILED; False where the time is over before.
+
+        SagaNotFound; ShuttingDown where the coordinator stops first.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
+        with self._world.changes.follow(saga_id) as changed:
+            while True:
+                changed.clear()
+                if await self._stands(saga_id):
+                    return True
+                if self._draining:
+                    raise ShuttingDown
+                try:
+                    async with asyncio.timeout_at(until):
+                        await changed.wait()
+                except TimeoutError:
+                    return False
+
+    async def watch(self, saga_id: str, after_sequence: int) -> AsyncIterator[tuple[SagaEvent, SagaState.ValueType]]:
+        """The events behind `after_sequence` as they become durable, each with the saga's state after it.
+
+        Ends with the saga; stays open while it stands FAILED. SagaNotFound, UnreadableSaga; ShuttingDown where the
+        coordinator stops first.
+        """
+        state: SagaState.ValueType = SAGA_STATE_UNSPECIFIED
+        read_up_to = 0
+        with self._world.changes.follow(saga_id) as changed:
+            while state not in ENDED:
+                changed.clear()
+                events = await self._journal.read(saga_id, read_up_to, limits.WATCH_BUFFER_EVENTS)
+                for event in events:
+                    state = state_after(state, event)
+                    read_up_to = event.sequence
+                    if event.sequence > after_sequence:
+                        yield event, state
+                if not events:
+                    if self._draining:
+                        raise ShuttingDown
+                    await changed.wait()
+
+    async def _stands(self, saga_id: str) -> bool:
+        try:
+            return await self.read(saga_id, lambda saga: saga.ended or saga.state == SAGA_STATE_FAILED)
+        except UnreadableSaga:
+            return True  # it is shown as FAILED
+
+    async def _fold(self, index: SagaIndex) -> tuple[Saga, LoadedDefinition]:
+        """The saga as the journal has it."""
+        try:
+            definition = await self.definitions.pinned(index.definition, index.version)
+            events = await self._journal.read(index.saga_id)
+            return fold(Saga(index.saga_id, definition.plan), events), definition
+        except (DefinitionNotFound, UnreadableDefinitionError, IllegalEvent) as error:
+            raise UnreadableSaga(index.saga_id, str(error)) from error
+
+    # --- Steering ---
+
+    async def cancel(self, saga_id: str, request: CancelRequested, expected_sequence: int = 0) -> None:
+        """Turn a saga back. Forbidden where its state does not allow it; SequenceMismatch, SagaNotFound."""
+        await self._ask(saga_id, request, expected_sequence)
+
+    async def _ask(self, saga_id: str, given: Input, expected_sequence: int) -> None:
+        if self._draining:
+            raise ShuttingDown
+        while (driver := await self._driver(saga_id)) is not None:
+            try:
+                await driver.ask(given, expected_sequence)
+            except Stopped:
+                continue
+            return
+        saga = await self.read(saga_id, _itself)
+        decide(saga, given, self._world.clock.now_ns())  # of a saga that nobody drives it is Forbidden
+
+    # --- Who drives which saga ---
+
+    async def _driver(self, saga_id: str) -> Driver | None:
+        """Who drives the saga; somebody is found where nobody does. None where it has ended or stands FAILED."""
+        while (taking_up := self._taking_up.get(saga_id)) is not None:
+            await asyncio.shield(taking_up)
+        driver = self._drivers.get(saga_id)
+        return driver if driver is not None else await self._take_up(saga_id)
+
+    async def _take_up(self, saga_id: str) -> Driver | None:
+        with self._taking(saga_id):
+            index = await self._journal.find(saga_id)
+            if index is None:
+                raise SagaNotFound(saga_id)
+            if index.ended or index.state == SAGA_STATE_FAILED or self._draining:
+                return None
+            try:
+                saga, definition = await self._fold(index)
+            except UnreadableSaga as error:
+                log.error("a saga is set aside: %s", error)  # the error says all there is to say
+                await self._journal.quarantine(saga_id, error.reason)
+                self._world.changes.publish(saga_id)
+                return None
+            driver = self._add(Driver(saga, definition, self._world, self._remove))
+            driver.give(Recovered())
+            return driver
+
+    async def _take_up_when_possible(self, saga_id: str) -> None:
+        """Find somebody to drive the saga, however long the journal cannot be read."""
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
+            with attempt, suppress(SagaNotFound):
+                await self._driver(saga_id)
+
+    @contextmanager
+    def _taking(self, saga_id: str) -> Iterator[None]:
+        """Nobody else finds a driver for the saga meanwhile."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._taking_up[saga_id] = done
+        try:
+            yield
+        finally:
+            del self._taking_up[saga_id]
+            done.set_result(None)
+
+    def _add(self, driver: Driver) -> Driver:
+        self._drivers[driver.saga_id] = driver
+        if self._draining:
+            driver.drain()
+        return driver
+
+    def _remove(self, driver: Driver) -> None:
+        self._drivers.pop(driver.saga_id, None)
+
+    # --- The engine's own life ---
+
+    async def recover(self) -> int:
+        """Take up every saga that a stopped coordinator left unfinished; returns how many.
+
+        Others can be started meanwhile; a saga that somebody asks for is taken up first. One that cannot be read is set
+        aside, and the others go on (rule 11).
+        """
+        taken_up = 0
+        after: SagaCursor | None = None
+        while not self._draining:
+            page = await self._unfinished_page(after)
+            for batch in _batches(page.items, limits.RECOVERY_CONCURRENCY):
+                async with asyncio.TaskGroup() as group:
+                    for index in batch:
+                        group.create_task(self._take_up_when_possible(index.saga_id))
+            taken_up += len(page.items)
+            after = page.next
+            if after is None:
+                break
+        return taken_up
+
+    async def _unfinished_page(self, after: SagaCursor | None) -> Page[SagaIndex, SagaCursor]:
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
+            with attempt:
+                return await self._journal.unfinished(after, limits.RECOVERY_PAGE)
+        raise AssertionError("tenacity retries without end")
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Start nothing more, and wait for what is in flight to be recorded; False where the time is over before."""
+        self._draining = True
+        self._world.changes.publish_all()
+        for driver in list(self._drivers.values()):
+            driver.drain()
+        return await self._world.tasks.join(timeout_s)
+
+    async def close(self) -> None:
+        """Let go of everything. What is durable is taken up by the next coordinator."""
+        self._draining = True
+        for driver in list(self._drivers.values()):
+            driver.stop()
+        await self._world.tasks.cancel()
+
+    @property
+    def unfinished(self) -> int:
+        """How many sagas are driven now."""
+        return len(self._drivers)
+
+
+_WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
+
+
+def _itself(saga: Saga) -> Saga:
+    return saga
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

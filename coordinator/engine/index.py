@@ -1,0 +1,35 @@
+"""What lists show of a saga, taken from its state.
+
+This module must not look anything up.
+"""
+
+from __future__ import annotations
+
+from coordinator.core.state import Saga
+from coordinator.journal.port import SagaIndex
+
+
+def index_of(saga: Saga) -> SagaIndex:
+    """The saga's row in lists, as of its last event."""
+    return SagaIndex(
+        saga_id=saga.saga_id,
+        uid=saga.uid,
+        definition=saga.plan.name,
+        version=saga.plan.version,
+        state=saga.state,
+        create_time_ns=saga.created_ns,
+        last_sequence=saga.last_sequence,
+        start_time_ns=saga.started_ns if saga.started_ns is not None else saga.start_ns,
+        end_time_ns=saga.ended_ns,
+        deadline_ns=saga.deadline_ns,
+        needs_attention=saga.needs_attention,
+        overdue=saga.overdue,
+        failure=saga.failure,
+        labels=saga.labels,
+        participants=saga.plan.participants,
+    )
+
+
+def listed(saga: Saga) -> tuple[object, ...]:
+    """What can change in that row, apart from the sequence: while this is equal the row need not be written again."""
+    return (saga.state, saga.started_ns, saga.needs_attention, saga.overdue, saga.failure is not None)

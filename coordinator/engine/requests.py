@@ -1,0 +1,68 @@
+"""The request that an outstanding call stands for, taken from the saga's state.
+
+This module must not decide anything: attempt and deadline are those of the journal.
+"""
+
+from __future__ import annotations
+
+from coordinator.core.instants import earliest, to_timestamp
+from coordinator.core.state import Saga, StepRecord
+from coordinator.dataflow.program import Program
+from coordinator.participants.call import Call as Request
+from saga.v1.participant_pb2 import StepContext
+from saga.v1.types_pb2 import (
+    OPERATION_COMPENSATE,
+    OPERATION_CONFIRM,
+    OPERATION_EXECUTE,
+    STEP_KIND_PIVOT,
+    Operation,
+)
+
+_KEY_SUFFIX = {OPERATION_EXECUTE: "execute", OPERATION_COMPENSATE: "compensate", OPERATION_CONFIRM: "confirm"}
+
+
+def idempotency_key(saga: Saga, step: str, operation: Operation.ValueType) -> str:
+    """The same for every attempt of one operation on one step, whoever drives the saga (G2)."""
+    return f"{saga.uid}/{step}/{_KEY_SUFFIX[operation]}"
+
+
+def request_of(
+    saga: Saga,
+    program: Program,
+    step_name: str,
+    operation: Operation.ValueType,
+    attempt: int,
+    timeout_ns: int,
+) -> Request:
+    """What a participant is asked for one attempt. `timeout_ns` is what is left of the attempt's time."""
+    step = saga.step(step_name)
+    assert step.input is not None
+    return Request(
+        participant=step.plan.participant,
+        operation=operation,
+        context=_context(saga, step, operation, attempt),
+        input=step.input,
+        timeout_ns=timeout_ns,
+        expected_output_type=program.output_type(step_name),
+        check_output=lambda output: program.accepts_output(step_name, output),
+        output=step.output if operation != OPERATION_EXECUTE else None,
+        cause=saga.failure if operation == OPERATION_COMPENSATE else None,
+    )
+
+
+def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attempt: int) -> StepContext:
+    deadline_ns = None
+    if operation == OPERATION_EXECUTE and not step.plan.forward_only and step.plan.kind != STEP_KIND_PIVOT:
+        deadline_ns = earliest(step.deadline_ns, saga.deadline_ns)
+    return StepContext(
+        saga_id=saga.saga_id,
+        definition=saga.plan.name,
+        definition_version=saga.plan.version,
+        step=step.plan.name,
+        action=step.plan.action,
+        idempotency_key=idempotency_key(saga, step.plan.name, operation),
+        attempt=attempt,
+        deadline=to_timestamp(deadline_ns) if deadline_ns is not None else None,
+        labels=saga.labels,
+        saga_uid=saga.uid,
+    )
