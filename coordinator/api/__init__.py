@@ -1,0 +1,1 @@
+"""The gRPC services: requests checked, errors mapped, state shown."""

@@ -1,0 +1,122 @@
+"""CoordinatorService: starts sagas, shows them, and steers them.
+
+This module must not decide anything about a saga; that is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from coordinator.api import validation
+from coordinator.api.paging import page_size, place, token
+from coordinator.api.rpc import Caller
+from coordinator.api.validation import demand
+from coordinator.api.views import view_of_event, view_of_index, view_of_saga
+from coordinator.core import limits
+from coordinator.core.inputs import CancelRequested
+from coordinator.core.instants import from_duration
+from coordinator.engine.clock import Clock
+from coordinator.engine.engine import Engine
+from coordinator.journal.errors import UnreadableSaga
+from coordinator.journal.port import Journal, SagaCursor
+from saga.v1 import coordinator_pb2 as pb
+
+# The answer of a wait must still reach the caller before the caller's own deadline.
+_ANSWER_MARGIN_S: Final = 0.1
+_SAGA_PLACE: Final = (int, int)
+_EVENT_PLACE: Final = (int,)
+
+
+class SagaService:
+    """Implements saga.v1.CoordinatorService, as far as this version serves it."""
+
+    def __init__(self, engine: Engine, journal: Journal, clock: Clock) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._clock = clock
+
+    async def StartSaga(self, request: pb.StartSagaRequest, _caller: Caller) -> pb.StartSagaResponse:  # noqa: N802
+        """Start a saga, or find the one that this request started before."""
+        demand(validation.check_start(request, self._clock.now_ns()))
+        started = await self._engine.start(request)
+        return pb.StartSagaResponse(saga=await self._view(started.saga_id), created=started.created)
+
+    async def GetSaga(self, request: pb.GetSagaRequest, _caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
+        """Show a saga."""
+        demand(validation.check_saga_id(request.saga_id))
+        return pb.GetSagaResponse(saga=await self._view(request.saga_id, request.payloads))
+
+    async def WaitSaga(self, request: pb.WaitSagaRequest, caller: Caller) -> pb.WaitSagaResponse:  # noqa: N802
+        """Answer when the saga stands COMPLETED, COMPENSATED or FAILED, or when the wait is over."""
+        problems = list(validation.check_saga_id(request.saga_id))
+        if request.HasField("timeout"):
+            problems += validation.check_duration("timeout", request.timeout, 0, limits.WAIT_MAX_NS)
+        demand(problems)
+        ended = await self._engine.wait(request.saga_id, _wait_s(request, caller))
+        return pb.WaitSagaResponse(saga=await self._view(request.saga_id, request.payloads), ended=ended)
+
+    async def WatchSaga(  # noqa: N802
+        self, request: pb.WatchSagaRequest, _caller: Caller
+    ) -> AsyncGenerator[pb.WatchSagaResponse, None]:
+        """Stream a saga's events as they become durable."""
+        demand([*validation.check_saga_id(request.saga_id), *validation.check_after(request.after_sequence)])
+        async for event, state in self._engine.watch(request.saga_id, request.after_sequence):
+            yield pb.WatchSagaResponse(event=view_of_event(event, request.payloads), state=state)
+
+    async def ListSagas(self, request: pb.ListSagasRequest, _caller: Caller) -> pb.ListSagasResponse:  # noqa: N802
+        """List sagas, newest first."""
+        demand([*validation.check_page_size(request.page_size), *validation.check_filter(request.filter)])
+        after = place(request.page_token, request.filter, _SAGA_PLACE)
+        cursor = SagaCursor(*map(int, after)) if after is not None else None
+        size = page_size(request.page_size, limits.PAGE_SIZE_DEFAULT)
+        page = await self._journal.list_sagas(request.filter, cursor, size)
+        rest = (page.next.create_time_ns, page.next.key) if page.next is not None else None
+        return pb.ListSagasResponse(
+            sagas=[view_of_index(index) for index in page.items], next_page_token=token(rest, request.filter)
+        )
+
+    async def ListSagaEvents(  # noqa: N802
+        self, request: pb.ListSagaEventsRequest, _caller: Caller
+    ) -> pb.ListSagaEventsResponse:
+        """List a saga's events."""
+        demand(
+            [
+                *validation.check_saga_id(request.saga_id),
+                *validation.check_page_size(request.page_size),
+                *validation.check_after(request.after_sequence),
+            ]
+        )
+        after = place(request.page_token, request.saga_id, _EVENT_PLACE)
+        sequence = int(after[0]) if after is not None else request.after_sequence
+        size = page_size(request.page_size, limits.EVENTS_PAGE_SIZE_DEFAULT)
+        events = await self._journal.read(request.saga_id, sequence, size + 1)
+        rest = (events[size - 1].sequence,) if len(events) > size else None
+        return pb.ListSagaEventsResponse(
+            events=[view_of_event(event, request.payloads) for event in events[:size]],
+            next_page_token=token(rest, request.saga_id),
+        )
+
+    async def CancelSaga(self, request: pb.CancelSagaRequest, _caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
+        """Turn a saga back."""
+        demand(validation.check_steering(request))
+        cancel = CancelRequested(request.reason, request.actor)
+        await self._engine.cancel(request.saga_id, cancel, request.expected_sequence)
+        return pb.CancelSagaResponse(saga=await self._view(request.saga_id))
+
+    async def _view(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_FULL) -> pb.Saga:
+        try:
+            return await self._engine.read(saga_id, lambda saga: view_of_saga(saga, payloads))
+        except UnreadableSaga:
+            index = await self._journal.find(saga_id)
+            if index is None or not index.quarantined:
+                raise
+            return view_of_index(index)  # what can still be told of a saga that is set aside (rule 11)
+
+
+def _wait_s(request: pb.WaitSagaRequest, caller: Caller) -> float:
+    wait_ns = from_duration(request.timeout) if request.HasField("timeout") else limits.WAIT_DEFAULT_NS
+    wait_s = wait_ns / limits.SECOND_NS
+    if caller.remaining_s is not None:
+        wait_s = min(wait_s, caller.remaining_s - _ANSWER_MARGIN_S)
+    return max(wait_s, 0.0)

@@ -1,0 +1,77 @@
+"""The gRPC server: every service under its name, health, channelz and reflection.
+
+This module must not know what the services do.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+import grpc.aio
+from grpc_channelz.v1 import channelz
+from grpc_channelz.v1.channelz_pb2 import DESCRIPTOR as CHANNELZ
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from coordinator.api.definitions import DefinitionService
+from coordinator.api.directory import DirectoryService
+from coordinator.api.reflection import Reflection
+from coordinator.api.rpc import Gates, handler_of
+from coordinator.api.sagas import SagaService
+from coordinator.core import limits
+from coordinator.participants.directory import Directory
+from saga.v1 import coordinator_pb2, definition_pb2
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+    ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),  # what clients' keepalive needs
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+_COORDINATOR: Final = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
+_DIRECTORY: Final = coordinator_pb2.DESCRIPTOR.services_by_name["ParticipantDirectoryService"]
+_DEFINITIONS: Final = definition_pb2.DESCRIPTOR.services_by_name["DefinitionService"]
+_SERVED: Final = (_COORDINATOR.full_name, _DIRECTORY.full_name, _DEFINITIONS.full_name)
+
+
+class Server:
+    """Serves one coordinator."""
+
+    def __init__(
+        self, sagas: SagaService, definitions: DefinitionService, directory: Directory, gates: Gates | None = None
+    ) -> None:
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._health = health.aio.HealthServicer()
+        gates = gates or Gates()
+        self._server.add_generic_rpc_handlers(
+            [
+                handler_of(_COORDINATOR, sagas, gates),
+                handler_of(_DIRECTORY, DirectoryService(directory), gates),
+                handler_of(_DEFINITIONS, definitions, gates),
+            ]
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        channelz.add_channelz_servicer(self._server)
+        others = (health.SERVICE_NAME, CHANNELZ.services_by_name["Channelz"].full_name)
+        Reflection(directory, (*_SERVED, *others)).add_to(self._server)
+
+    async def start(self, address: str) -> str:
+        """Serve; returns HOST:PORT. OSError where the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+        await self._server.start()
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def say_serving(self, serving: bool) -> None:
+        """Answer health checks with it, for the server and for each of its services."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *_SERVED):
+            await self._health.set(service, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """End all calls; those under way have that long."""
+        await self._server.stop(grace_s)

@@ -1,0 +1,123 @@
+"""What a well-formed request looks like: every problem is found at once (G13).
+
+This module must not look anything up: whether a saga or a definition exists is the engine's to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.core import limits
+from coordinator.core.definition import LABEL_KEY, Problem
+from coordinator.core.instants import from_duration, from_timestamp
+from coordinator.engine.errors import InvalidRequest
+from saga.v1 import coordinator_pb2 as pb
+from saga.v1.types_pb2 import SagaState
+
+SAGA_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.SAGA_ID_LENGTH_MAX}}}")
+_YEAR_10000_S: Final = 253_402_300_800
+
+
+def demand(problems: Iterable[Problem]) -> None:
+    """InvalidRequest where there are any."""
+    found = list(problems)
+    if found:
+        raise InvalidRequest(found)
+
+
+def check_start(request: pb.StartSagaRequest, now_ns: int) -> Iterator[Problem]:
+    """What is wrong with a request to start a saga."""
+    if request.saga_id:
+        yield from check_saga_id(request.saga_id)
+    if not request.definition:
+        yield Problem("definition", "no definition is named", "the name of a registered definition")
+    if not request.HasField("input"):
+        yield Problem("input", "there is no input", "a message of the definition's input type")
+    elif len(request.input.value) > limits.PAYLOAD_BYTES_MAX:
+        yield Problem("input", f"{len(request.input.value)} bytes", f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
+    yield from _check_labels(request)
+    if request.HasField("timeout"):
+        yield from check_duration("timeout", request.timeout, 1, limits.SAGA_TIMEOUT_MAX_NS)
+    if request.HasField("start_time"):
+        yield from _check_instant("start_time", request.start_time)
+        if from_timestamp(request.start_time) - now_ns > limits.START_AHEAD_MAX_NS:
+            yield Problem("start_time", "too far ahead", f"at most {limits.START_AHEAD_MAX_NS // limits.DAY_NS} days")
+
+
+def check_saga_id(saga_id: str) -> Iterator[Problem]:
+    """What is wrong with a saga's id."""
+    if not SAGA_ID.fullmatch(saga_id):
+        shown = saga_id if len(saga_id) <= limits.SAGA_ID_LENGTH_MAX else f"{saga_id[:16]}…"
+        yield Problem(
+            "saga_id",
+            f"`{shown}` is not a saga id" if saga_id else "no saga is named",
+            f"1–{limits.SAGA_ID_LENGTH_MAX} of [A-Za-z0-9._:-]",
+        )
+
+
+def check_steering(request: pb.CancelSagaRequest) -> Iterator[Problem]:
+    """What is wrong with a request to steer a saga."""
+    yield from check_saga_id(request.saga_id)
+    yield from _check_text("reason", request.reason, limits.REASON_BYTES_MAX)
+    yield from _check_text("actor", request.actor, limits.LABEL_VALUE_BYTES_MAX)
+    if request.expected_sequence < 0:
+        yield Problem("expected_sequence", str(request.expected_sequence), "a sequence, or 0")
+
+
+def check_page_size(size: int) -> Iterator[Problem]:
+    """What is wrong with the size of a page."""
+    if size < 0:
+        yield Problem("page_size", str(size), f"0 to {limits.PAGE_SIZE_MAX}")
+
+
+def check_filter(wanted: pb.SagaFilter) -> Iterator[Problem]:
+    """What is wrong with a filter."""
+    for index, state in enumerate(wanted.states):
+        if state not in SagaState.values():
+            yield Problem(f"filter.states[{index}]", f"{state} is no saga state", ", ".join(SagaState.keys()[1:]))
+    for name in ("create_time_from", "create_time_until"):
+        if wanted.HasField(name):
+            yield from _check_instant(f"filter.{name}", getattr(wanted, name))
+
+
+def check_after(after_sequence: int) -> Iterator[Problem]:
+    """What is wrong with the sequence to go on from."""
+    if after_sequence < 0:
+        yield Problem("after_sequence", str(after_sequence), "a sequence, or 0")
+
+
+def check_duration(path: str, duration: Duration, least_ns: int, most_ns: int) -> Iterator[Problem]:
+    """What is wrong with a duration."""
+    well_formed = abs(duration.nanos) < limits.SECOND_NS and duration.seconds * duration.nanos >= 0
+    if not well_formed or not least_ns <= from_duration(duration) <= most_ns:
+        yield Problem(path, f"{duration.seconds} s {duration.nanos} ns", f"0 to {most_ns // limits.SECOND_NS} s")
+
+
+def _check_instant(path: str, instant: Timestamp) -> Iterator[Problem]:
+    if not (0 <= instant.seconds < _YEAR_10000_S and 0 <= instant.nanos < limits.SECOND_NS):
+        yield Problem(path, f"{instant.seconds} s {instant.nanos} ns since 1970", "an instant from 1970 to 9999")
+
+
+def _check_labels(request: pb.StartSagaRequest) -> Iterator[Problem]:
+    if len(request.labels) > limits.LABELS_MAX:
+        yield Problem("labels", f"{len(request.labels)} labels", f"at most {limits.LABELS_MAX}")
+    for key in sorted(request.labels):
+        if not LABEL_KEY.fullmatch(key):
+            yield Problem(
+                f"labels[{key[: limits.LABEL_KEY_LENGTH_MAX]!r}]",
+                "not a label name",
+                f"1–{limits.LABEL_KEY_LENGTH_MAX} of [A-Za-z0-9._-]",
+            )
+        else:
+            yield from _check_text(f"labels[{key!r}]", request.labels[key], limits.LABEL_VALUE_BYTES_MAX)
+
+
+def _check_text(path: str, text: str, bytes_max: int) -> Iterator[Problem]:
+    size = len(text.encode())
+    if size > bytes_max:
+        yield Problem(path, f"{size} bytes", f"at most {bytes_max} bytes")

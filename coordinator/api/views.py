@@ -1,0 +1,164 @@
+"""What callers are shown of a saga, taken from its state or from its row in lists.
+
+This module must not look anything up, and must be given only what is durable (G1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.core.instants import to_timestamp
+from coordinator.core.state import Progress, Saga, StepRecord
+from coordinator.engine.requests import idempotency_key
+from coordinator.journal.port import SagaIndex
+from saga.v1 import coordinator_pb2 as pb
+from saga.v1.event_pb2 import SagaEvent
+from saga.v1.types_pb2 import (
+    OPERATION_COMPENSATE,
+    OPERATION_CONFIRM,
+    OPERATION_EXECUTE,
+    SAGA_STATE_COMPENSATING,
+    SAGA_STATE_PENDING,
+    SAGA_STATE_RUNNING,
+    Operation,
+)
+
+_NAMES: Final = ((OPERATION_EXECUTE, "execute"), (OPERATION_COMPENSATE, "compensate"), (OPERATION_CONFIRM, "confirm"))
+
+
+def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType) -> pb.Saga:
+    """The saga as it stands."""
+    full = payloads != pb.PAYLOAD_VIEW_NONE
+    return pb.Saga(
+        saga_id=saga.saga_id,
+        uid=saga.uid,
+        definition=saga.plan.name,
+        version=saga.plan.version,
+        state=saga.state,
+        input=saga.input if full else None,
+        output=saga.output if full else None,
+        steps=[_view_of_step(saga, step, full) for step in saga.steps],
+        failure=saga.failure,
+        create_time=to_timestamp(saga.created_ns),
+        start_time=to_timestamp(saga.started_ns if saga.started_ns is not None else saga.start_ns),
+        end_time=_instant(saga.ended_ns),
+        deadline=_instant(saga.deadline_ns),
+        labels=saga.labels,
+        last_sequence=saga.last_sequence,
+        overdue=saga.overdue,
+        needs_attention=saga.needs_attention,
+        waits=_waits(saga),
+        past_point_of_no_return=saga.past_no_return,
+    )
+
+
+def view_of_index(index: SagaIndex) -> pb.Saga:
+    """The saga as lists show it: without steps and payloads."""
+    return pb.Saga(
+        saga_id=index.saga_id,
+        uid=index.uid,
+        definition=index.definition,
+        version=index.version,
+        state=index.state,
+        failure=index.failure,
+        create_time=to_timestamp(index.create_time_ns),
+        start_time=_instant(index.start_time_ns),
+        end_time=_instant(index.end_time_ns),
+        deadline=_instant(index.deadline_ns),
+        labels=index.labels,
+        last_sequence=index.last_sequence,
+        paused=index.paused,
+        overdue=index.overdue,
+        needs_attention=index.needs_attention,
+        parent_saga_id=index.parent_saga_id,
+    )
+
+
+def view_of_event(event: SagaEvent, payloads: pb.PayloadView.ValueType) -> SagaEvent:
+    """The event, without its payload where the caller wants none."""
+    if payloads != pb.PAYLOAD_VIEW_NONE:
+        return event
+    bare = SagaEvent()
+    bare.CopyFrom(event)
+    fact = getattr(bare, bare.WhichOneof("event") or "")
+    for field in ("input", "output"):
+        if field in fact.DESCRIPTOR.fields_by_name:
+            fact.ClearField(field)
+    return bare
+
+
+def _view_of_step(saga: Saga, step: StepRecord, full: bool) -> pb.Step:
+    view = pb.Step(
+        name=step.plan.name,
+        state=step.state,
+        participant=step.plan.participant,
+        action=step.plan.action,
+        kind=step.plan.kind,
+        input=step.input if full else None,
+        output=step.output if full else None,
+        hold_until=_instant(step.hold_until_ns),
+    )
+    for operation, name in _NAMES:
+        if (progress := step.progress.get(operation)) is not None:
+            getattr(view, name).CopyFrom(_view_of_progress(saga, step, operation, progress))
+    if step.stuck is not None and not view.HasField("execute"):
+        view.execute.last_failure.CopyFrom(step.stuck)  # its expression failed: there was no attempt
+    return view
+
+
+def _view_of_progress(
+    saga: Saga, step: StepRecord, operation: Operation.ValueType, progress: Progress
+) -> pb.OperationProgress:
+    return pb.OperationProgress(
+        attempts=progress.attempts,
+        last_failure=progress.last_failure,
+        idempotency_key=idempotency_key(saga, step.plan.name, operation),
+        start_time=to_timestamp(progress.started_ns),
+        end_time=_instant(progress.ended_ns),
+        next_attempt_time=_instant(progress.next_ns),
+    )
+
+
+def _waits(saga: Saga) -> Iterator[pb.Wait]:
+    """What it waits for, and until when (G3)."""
+    if saga.state == SAGA_STATE_PENDING:
+        yield pb.Wait(timer=pb.TimerWait(reason="start"), until=to_timestamp(saga.start_ns))
+    for index in sorted(saga.active):
+        step = saga.steps[index]
+        for operation, progress in step.progress.items():
+            if progress.under_way:
+                yield _wait_for(step, operation, progress)
+    if saga.state == SAGA_STATE_COMPENSATING and saga.backward is not None:
+        yield from _waits_for_late_calls(saga, saga.backward.ready)
+    if saga.state == SAGA_STATE_RUNNING and saga.deadline_ns is not None and not saga.overdue:
+        yield pb.Wait(timer=pb.TimerWait(reason="deadline"), until=to_timestamp(saga.deadline_ns))
+
+
+def _wait_for(step: StepRecord, operation: Operation.ValueType, progress: Progress) -> pb.Wait:
+    until_ns: int | None
+    if progress.open:
+        reason, until_ns = "answer", progress.deadline_ns
+    elif progress.next_ns is not None:
+        reason, until_ns = "next attempt", progress.next_ns
+    else:
+        about = f": {progress.pending_message}" if progress.pending_message else ""
+        reason, until_ns = f"the participant to finish{about}", step.deadline_ns
+    return pb.Wait(step=pb.StepWait(step=step.plan.name, operation=operation, reason=reason), until=_instant(until_ns))
+
+
+def _waits_for_late_calls(saga: Saga, ready: set[int]) -> Iterator[pb.Wait]:
+    for index in sorted(ready - saga.active):
+        step = saga.steps[index]
+        if OPERATION_COMPENSATE not in step.progress and step.unanswered_until_ns > saga.last_time_ns:
+            reason = "an Execute that nobody answered may still be at work"
+            yield pb.Wait(
+                step=pb.StepWait(step=step.plan.name, operation=OPERATION_COMPENSATE, reason=reason),
+                until=to_timestamp(step.unanswered_until_ns),
+            )
+
+
+def _instant(instant_ns: int | None) -> Timestamp | None:
+    return None if instant_ns is None else to_timestamp(instant_ns)

@@ -1,0 +1,90 @@
+"""The coordinator's configuration: flags over environment over a TOML file over defaults.
+
+Participants are named here and nowhere else: a client can never make the coordinator dial an address. This module
+must not start anything.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from coordinator.core import limits
+
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
+_NAME: Final = re.compile(rf"[a-z][a-z0-9_-]{{0,{limits.NAME_LENGTH_MAX - 1}}}")
+
+
+def _address(value: str) -> str:
+    match = _ADDRESS.fullmatch(value)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"`{value}` is not HOST:PORT")
+    return value
+
+
+def _participants(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"`{name}` is not a participant's name: a letter, then [a-z0-9_-], is expected")
+    return value
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Environment variables are `SAGA_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="SAGA_", extra="forbid")
+
+    listen: Annotated[str, AfterValidator(_address)] = "127.0.0.1:7400"
+    """HOST:PORT to serve on; port 0 picks a free one."""
+    journal: Path = Path("saga.db")
+    """The journal's SQLite file; created where there is none."""
+    participants: Annotated[dict[str, str], AfterValidator(_participants)] = Field(default_factory=dict)
+    """Names of participants and the gRPC targets to reach them at."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    unfinished_sagas_max: Annotated[int, Field(ge=1)] = limits.UNFINISHED_SAGAS_MAX
+    """How many sagas may be unfinished before starts are refused."""
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_DEFAULT_NS / limits.SECOND_NS
+    """How long a shutdown waits for calls in flight."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file named in `toml_file`."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; one line for each problem."""
+
+
+def load(config_file: Path | None = None, **flags: Any) -> Settings:
+    """The settings; flags that are None are not set. ConfigurationError where something is wrong."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    if config_file is not None and not config_file.is_file():
+        raise ConfigurationError(f"--config: there is no file {config_file}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(toml_file=config_file)
+
+    try:
+        return FromFile(**given)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_line(problem) for problem in error.errors())) from error
+    except ValueError as error:  # the file is no TOML, or an environment variable is no JSON
+        raise ConfigurationError(str(error)) from error
+
+
+def _line(problem: Any) -> str:
+    where = ".".join(map(str, problem["loc"]))
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
