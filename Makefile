@@ -1,0 +1,66 @@
+# `make demo` and `make test` set up everything that they need; nothing has to be installed before but python3, venv and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNTIME := .venv/.runtime
+DEV := .venv/.dev
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test ci lint format types floors generate generated proto clean
+
+help:
+	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
+	@echo 'make test         run all tests'
+	@echo 'make ci           lint, format check, types, architecture, contract and tests, as CI does'
+	@echo 'make generate     generate the Python of the .proto files'
+	@echo 'make format       format the code'
+
+$(RUNTIME): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[uvloop]'
+	@touch $@
+
+$(DEV): $(RUNTIME)
+	$(PIP) --editable '.[uvloop,dev]'
+	@touch $@
+
+demo: $(RUNTIME)
+	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
+
+test: $(DEV)
+	$(BIN)/pytest
+
+ci: lint types floors generated proto test
+
+lint: $(DEV)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(DEV)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(DEV)
+	$(BIN)/mypy
+
+floors: $(DEV)
+	$(BIN)/lint-imports
+
+generate: $(DEV)
+	$(BIN)/python protos/generate.py
+
+generated: $(DEV)
+	$(BIN)/python protos/generate.py --check
+
+# On main itself there is only its own past to compare with.
+proto: $(DEV)
+	$(BIN)/buf lint
+	@if git rev-parse --quiet --verify HEAD~1 >/dev/null 2>&1; then \
+		base=$$(git merge-base HEAD main 2>/dev/null || git rev-parse HEAD~1); \
+		[ "$$base" != "$$(git rev-parse HEAD)" ] || base=$$(git rev-parse HEAD~1); \
+		echo "$(BIN)/buf breaking --against .git#ref=$$base"; \
+		$(BIN)/buf breaking --against ".git#ref=$$base"; \
+	fi
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
