@@ -1,0 +1,1 @@
+"""Order fulfillment: inventory, payment and shipping, and the saga that joins them. See README.md beside this file."""
