@@ -46,8 +46,6 @@ REFLECTION_SERVICES: Final = (
     "grpc.reflection.v1alpha.ServerReflection",
 )
 
-_STREAMS_MAX: Final = 64  # clients end theirs once they know the types
-_FILES_BYTES_MAX: Final = limits.MESSAGE_BYTES_MAX // 2  # of one answer; clients ask for further imports by name
 
 _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -94,10 +92,10 @@ class Reflection:
         )
 
     async def _serve(self, requests: AsyncIterator[bytes], context: _Context) -> None:
-        if self._streams >= _STREAMS_MAX:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_STREAMS_MAX} reflection streams are open: come back later"
-            )
+        if self._streams >= limits.REFLECTION_STREAMS_MAX:
+            most = limits.REFLECTION_STREAMS_MAX
+            message = f"{most} reflection streams are open: come back later"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         self._streams += 1
         try:
             await self._answer_all(requests, context)
@@ -158,7 +156,7 @@ def _chosen(context: _Context) -> str:
 def _files(file: FileDescriptor) -> ServerReflectionResponse:
     """The file first, as clients expect, then those it imports, as far as they fit."""
     kept: list[bytes] = []
-    room = _FILES_BYTES_MAX
+    room = limits.REFLECTION_ANSWER_BYTES_MAX
     for found in reversed(closure([file]).file):
         body = found.SerializeToString()
         room -= len(body)

@@ -211,10 +211,9 @@ class _Merger:
         built = build_pool(descriptors)
         offers: dict[str, tuple[str, ...]] = {}
         for file in in_import_order(complete(descriptors)):
-            if any(imported not in offers for imported in file.dependency):
-                continue  # left out with the clash that what it imports has
             offered = self._stand_ins.get((file.name, file.package))
-            if offered is None:
+            imports_are_here = all(imported in offers for imported in file.dependency)
+            if offered is None and imports_are_here:  # otherwise it is left out with the clash that its import has
                 offered = self._take(owner, file, built.FindFileByName(file.name), offers)
             if offered is not None:
                 offers[file.name] = offered

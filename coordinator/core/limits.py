@@ -77,6 +77,8 @@ WAIT_DEFAULT_NS: Final = 30 * SECOND_NS
 WAIT_MAX_NS: Final = 10 * MINUTE_NS
 CALLS_MAX: Final = 2048  # short calls under way at a time
 STREAMS_MAX: Final = 1024  # waits and watches under way at a time
+REFLECTION_STREAMS_MAX: Final = 64  # clients end theirs once they know the types
+REFLECTION_ANSWER_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2  # clients ask for further imports by name
 WATCH_BUFFER_EVENTS: Final = 256
 
 # The engine.

@@ -16,16 +16,15 @@ from typing import Final, cast
 from google.protobuf import json_format, message_factory
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import DecodeError, Message
 
-from coordinator.core.descriptors import WELL_KNOWN, Clash, build_pool, closure, merge
+from coordinator.core.descriptors import Clash, build_pool, closure, complete, merge
 
 TYPE_URL_PREFIX: Final = "type.googleapis.com/"
 
 _GOOGLE: Final = "google.protobuf."  # messages with a JSON form of their own
 _ANY: Final = Any.DESCRIPTOR.full_name
-_WELL_KNOWN_FILES: Final = {file.name: file for file in WELL_KNOWN.file}
 _PACKED_DEPTH_MAX: Final = 16  # Any within Any is bytes to protobuf's own depth limit
 
 
@@ -182,19 +181,6 @@ def type_name(payload: Any) -> str:
         found = f"`{payload.type_url}` is no type URL" if payload.type_url else "the payload has no type URL"
         raise PayloadError(f"{found}: `{TYPE_URL_PREFIX}` and the full name of a message are expected")
     return name
-
-
-def complete(descriptors: FileDescriptorSet) -> FileDescriptorSet:
-    """The set, and those of Google's well-known types that it imports without bringing them."""
-    files = {file.name: file for file in descriptors.file}
-    added: dict[str, FileDescriptorProto] = {}
-    waiting = list(descriptors.file)
-    while waiting:
-        for name in waiting.pop().dependency:
-            if name not in files and name not in added and name in _WELL_KNOWN_FILES:
-                added[name] = _WELL_KNOWN_FILES[name]
-                waiting.append(added[name])
-    return FileDescriptorSet(file=[*added.values(), *descriptors.file])
 
 
 def needed_files(owners: Mapping[str, Types], wanted: Mapping[str, Collection[str]]) -> FileDescriptorSet:

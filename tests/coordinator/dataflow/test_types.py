@@ -6,13 +6,12 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from coordinator.core.descriptors import InvalidDescriptorsError
+from coordinator.core.descriptors import InvalidDescriptorsError, complete
 from coordinator.dataflow.types import (
     DescriptorsClashError,
     PayloadError,
     Types,
     UnknownTypeError,
-    complete,
     encode,
     needed_files,
     type_name,

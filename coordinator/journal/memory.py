@@ -1,0 +1,369 @@
+"""The in-memory twin of the SQLite journal, for tests and for simulators.
+
+Same semantics, same bytes: events are encoded and decoded as they are on disk. An append becomes durable on a later
+turn of the event loop, as a disk would have it, and whoever holds the journal can say when, and whether it fails. This
+module must not be used where sagas are worth anything.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
+
+from coordinator.core.instants import from_timestamp
+from coordinator.journal.codec import decode_event, descriptors_digest, encode_event
+from coordinator.journal.errors import (
+    Conflict,
+    JournalError,
+    JournalUnavailable,
+    SagaExists,
+    SagaNotFound,
+)
+from coordinator.journal.health import Health
+from coordinator.journal.port import (
+    Append,
+    DefinitionCursor,
+    DefinitionVersion,
+    Page,
+    RegisteredDefinition,
+    SagaCursor,
+    SagaIndex,
+)
+from saga.v1.coordinator_pb2 import SagaFilter
+from saga.v1.event_pb2 import SagaEvent
+from saga.v1.types_pb2 import FAILURE_KIND_UNREADABLE, SAGA_STATE_FAILED, Failure
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Saga:
+    key: int
+    index: SagaIndex
+    bodies: list[bytes]
+
+    @property
+    def cursor(self) -> SagaCursor:
+        return SagaCursor(self.index.create_time_ns, self.key)
+
+
+@dataclass(slots=True)
+class _Content:
+    """What is durable: it outlives the journal object, as a file does."""
+
+    sagas: dict[str, _Saga] = field(default_factory=dict)
+    uids: set[str] = field(default_factory=set)
+    definitions: dict[tuple[str, int], DefinitionVersion] = field(default_factory=dict)
+    descriptors: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """A change of the content, and the future that its caller alone waits for."""
+
+    apply: Callable[[], object]
+    done: asyncio.Future[Any]
+
+    def settle(self, outcome: object) -> None:
+        if self.done.cancelled():  # the caller has gone; what it asked for is done all the same
+            return
+        if isinstance(outcome, JournalError):
+            self.done.set_exception(outcome)
+        else:
+            self.done.set_result(outcome)
+
+
+class MemoryJournal:
+    """A Journal in memory.
+
+    `fail_next`, `hold`, `release`, `damage` and `reopen` are for whoever plays the disk.
+    """
+
+    def __init__(self) -> None:
+        self._content = _Content()
+        self._health = Health()
+        self._writes: deque[_Write] = deque()
+        self._failures: deque[bool] = deque()
+        self._held = False
+        self._closed = False
+
+    # The disk's side.
+
+    def fail_next(self, count: int = 1, *, durable: bool = False) -> None:
+        """Have the next `count` writes raise JournalUnavailable; `durable`: what they wrote is there all the same."""
+        self._failures.extend([durable] * count)
+
+    def hold(self) -> None:
+        """From now on, let nothing become durable."""
+        self._held = True
+
+    def release(self) -> None:
+        """Let what was held, and all that follows, become durable."""
+        self._held = False
+        asyncio.get_running_loop().call_soon(self._sync)
+
+    def damage(self, saga_id: str, sequence: int, body: bytes) -> None:
+        """Put other bytes in the place of an event."""
+        self._content.sagas[saga_id].bodies[sequence - 1] = body
+
+    def reopen(self) -> "MemoryJournal":
+        """Crash and start again: a new journal over what was durable. What was not is lost, and this object is dead."""
+        self._closed = True
+        while self._writes:
+            self._writes.popleft().settle(JournalUnavailable("the journal crashed"))
+        successor = MemoryJournal()
+        successor._content = self._content
+        self._content = _Content()
+        return successor
+
+    # The Journal's side.
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write succeeded."""
+        return self._health.healthy
+
+    def on_health_change(self, listener: Callable[[bool], None]) -> None:
+        """Have `listener` called with each new value of `healthy`."""
+        self._health.listen(listener)
+
+    async def append(self, append: Append) -> None:
+        """Return when the events are durable."""
+        bodies = [encode_event(event) for event in append.events]
+        await self._write(lambda: self._apply(append, bodies))
+
+    async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
+        """Events behind `after_sequence`."""
+        await self._turn()
+        bodies = self._saga(saga_id).bodies
+        end = None if limit is None else after_sequence + limit
+        numbered = enumerate(bodies[after_sequence:end], after_sequence + 1)
+        return [decode_event(saga_id, sequence, body) for sequence, body in numbered]
+
+    async def find(self, saga_id: str) -> SagaIndex | None:
+        """What lists show of one saga."""
+        await self._turn()
+        saga = self._content.sagas.get(saga_id)
+        return None if saga is None else saga.index
+
+    async def unfinished(self, after: SagaCursor | None, limit: int) -> Page[SagaIndex, SagaCursor]:
+        """Sagas that have not ended, oldest first."""
+        await self._turn()
+        sagas = sorted((saga for saga in self._content.sagas.values() if not saga.index.ended), key=_cursor)
+        return _saga_page([saga for saga in sagas if after is None or saga.cursor > after], limit)
+
+    async def count_unfinished(self) -> Mapping[tuple[str, int], int]:
+        """How many sagas have not ended, by definition and version."""
+        await self._turn()
+        indexes = (saga.index for saga in self._content.sagas.values())
+        return Counter((index.definition, index.version) for index in indexes if not index.ended)
+
+    async def list_sagas(
+        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int
+    ) -> Page[SagaIndex, SagaCursor]:
+        """Sagas that the filter lets through, newest first."""
+        await self._turn()
+        matching = (saga for saga in self._content.sagas.values() if _matches(saga_filter, saga.index))
+        sagas = sorted(matching, key=_cursor, reverse=True)
+        return _saga_page([saga for saga in sagas if after is None or saga.cursor < after], limit)
+
+    async def quarantine(self, saga_id: str, reason: str) -> None:
+        """Show a saga as unreadable."""
+        await self._write(lambda: self._quarantine(saga_id, reason))
+
+    async def put_definition(
+        self, *, name: str, content: bytes, digest: str, descriptors: bytes, create_time_ns: int
+    ) -> RegisteredDefinition:
+        """Store a content as the name's next version, or return its version that has that digest."""
+        return await self._write(lambda: self._put(name, content, digest, descriptors, create_time_ns))
+
+    async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
+        """One version."""
+        await self._turn()
+        if version:
+            return self._content.definitions.get((name, version))
+        versions = self._versions(name)
+        return min(versions, key=lambda item: (item.deprecated, -item.version), default=None)
+
+    async def descriptors(self, digest: str) -> bytes | None:
+        """A descriptor set."""
+        await self._turn()
+        return self._content.descriptors.get(digest)
+
+    async def list_definitions(
+        self, name: str, after: DefinitionCursor | None, limit: int
+    ) -> Page[DefinitionVersion, DefinitionCursor]:
+        """Versions by name, newest first."""
+        await self._turn()
+        versions = sorted(self._versions(name), key=lambda item: (item.name, -item.version))
+        if after is not None:
+            place = (after.name, -after.version)
+            versions = [item for item in versions if (item.name, -item.version) > place]
+        shown = versions[:limit]
+        more = len(versions) > limit
+        return Page(shown, DefinitionCursor(shown[-1].name, shown[-1].version) if more else None)
+
+    async def deprecate_definition(self, name: str, version: int) -> DefinitionVersion | None:
+        """Mark a version."""
+        return await self._write(lambda: self._deprecate(name, version))
+
+    async def close(self) -> None:
+        """Carry accepted appends through; whatever is asked later is JournalUnavailable."""
+        self._held = False
+        self._sync()
+        self._closed = True
+
+    # What a write does once the disk lets it.
+
+    def _apply(self, append: Append, bodies: list[bytes]) -> None:
+        saga = self._content.sagas.get(append.saga_id)
+        if append.first_sequence == 1:
+            assert append.index is not None
+            self._create(append.index, bodies)
+        elif saga is None:
+            raise SagaNotFound(append.saga_id)
+        elif len(saga.bodies) != append.first_sequence - 1:
+            raise Conflict(append.saga_id, append.first_sequence, len(saga.bodies))
+        else:
+            saga.bodies += bodies
+            saga.index = _updated(saga.index, append.index, append.last_sequence)
+
+    def _create(self, index: SagaIndex, bodies: list[bytes]) -> None:
+        if index.saga_id in self._content.sagas or index.uid in self._content.uids:
+            raise SagaExists(index.saga_id)
+        self._content.uids.add(index.uid)
+        key = len(self._content.sagas) + 1
+        self._content.sagas[index.saga_id] = _Saga(key, replace(index, labels=dict(index.labels)), bodies)
+
+    def _quarantine(self, saga_id: str, reason: str) -> None:
+        saga = self._saga(saga_id)
+        saga.index = replace(
+            saga.index,
+            state=saga.index.state if saga.index.ended else SAGA_STATE_FAILED,
+            needs_attention=True,
+            failure=Failure(kind=FAILURE_KIND_UNREADABLE, message=reason),
+        )
+
+    def _put(
+        self, name: str, content: bytes, digest: str, descriptors: bytes, create_time_ns: int
+    ) -> RegisteredDefinition:
+        versions = self._versions(name)
+        for known in versions:
+            if known.digest == digest:
+                return RegisteredDefinition(known, created=False)
+        key = descriptors_digest(descriptors)
+        self._content.descriptors.setdefault(key, descriptors)
+        stored = DefinitionVersion(name, len(versions) + 1, content, digest, key, create_time_ns)
+        self._content.definitions[name, stored.version] = stored
+        return RegisteredDefinition(stored, created=True)
+
+    def _deprecate(self, name: str, version: int) -> DefinitionVersion | None:
+        known = self._content.definitions.get((name, version))
+        if known is None:
+            return None
+        self._content.definitions[name, version] = replace(known, deprecated=True)
+        return self._content.definitions[name, version]
+
+    # How writes reach the disk.
+
+    async def _write(self, apply: Callable[[], T]) -> T:
+        self._check_open()
+        loop = asyncio.get_running_loop()
+        write = _Write(apply, loop.create_future())
+        self._writes.append(write)
+        loop.call_soon(self._sync)
+        return cast("T", await write.done)
+
+    def _sync(self) -> None:
+        while self._writes and not self._held:
+            write = self._writes.popleft()
+            if self._failures:
+                self._fail(write, durable=self._failures.popleft())
+            else:
+                self._carry_out(write)
+
+    def _carry_out(self, write: _Write) -> None:
+        try:
+            write.settle(write.apply())
+        except JournalError as refusal:
+            write.settle(refusal)
+        self._health.report(True)
+
+    def _fail(self, write: _Write, *, durable: bool) -> None:
+        if durable:
+            with contextlib.suppress(JournalError):  # a refusal has nothing to make durable
+                write.apply()
+        write.settle(JournalUnavailable("the journal could not be written: as was asked for"))
+        self._health.report(False)
+        asyncio.get_running_loop().call_soon(self._heal)
+
+    def _heal(self) -> None:
+        """Find out, as a probe does, that the disk is well again."""
+        if not self._failures:
+            self._health.report(True)
+
+    async def _turn(self) -> None:
+        """Let others run, as a real read would, and refuse to read once closed."""
+        self._check_open()
+        await asyncio.sleep(0)
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise JournalUnavailable("the journal is closed")
+
+    def _saga(self, saga_id: str) -> _Saga:
+        try:
+            return self._content.sagas[saga_id]
+        except KeyError:
+            raise SagaNotFound(saga_id) from None
+
+    def _versions(self, name: str) -> list[DefinitionVersion]:
+        return [item for item in self._content.definitions.values() if name in ("", item.name)]
+
+
+def _cursor(saga: _Saga) -> SagaCursor:
+    return saga.cursor
+
+
+def _saga_page(sagas: Sequence[_Saga], limit: int) -> Page[SagaIndex, SagaCursor]:
+    shown = sagas[:limit]
+    return Page([saga.index for saga in shown], shown[-1].cursor if len(sagas) > limit else None)
+
+
+def _updated(known: SagaIndex, given: SagaIndex | None, last_sequence: int) -> SagaIndex:
+    """What lists show after an append: its index, except for what the first one fixed."""
+    if given is None:
+        return replace(known, last_sequence=last_sequence)
+    return replace(
+        given,
+        uid=known.uid,
+        definition=known.definition,
+        version=known.version,
+        create_time_ns=known.create_time_ns,
+        parent_saga_id=known.parent_saga_id,
+        labels=known.labels,
+        participants=known.participants,
+    )
+
+
+def _matches(wanted: SagaFilter, index: SagaIndex) -> bool:
+    text = wanted.failure_text
+    failure = index.failure or Failure()
+    return all(
+        (
+            not wanted.states or index.state in wanted.states,
+            wanted.definition in ("", index.definition),
+            wanted.version in (0, index.version),
+            all(index.labels.get(name) == value for name, value in wanted.labels.items()),
+            not wanted.HasField("create_time_from") or index.create_time_ns >= from_timestamp(wanted.create_time_from),
+            not wanted.HasField("create_time_until") or index.create_time_ns < from_timestamp(wanted.create_time_until),
+            not wanted.HasField("needs_attention") or index.needs_attention == wanted.needs_attention,
+            not wanted.HasField("paused") or index.paused == wanted.paused,
+            not wanted.HasField("overdue") or index.overdue == wanted.overdue,
+            not wanted.participant or wanted.participant in index.participants,
+            text in failure.reason or text in failure.message,
+        )
+    )

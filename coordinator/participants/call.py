@@ -1,0 +1,73 @@
+"""What the engine asks a participant, as a value, and as the request that goes out.
+
+This module must not decide anything: timeouts, keys and attempts are given.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from google.protobuf.any_pb2 import Any
+
+from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest, StepContext
+from saga.v1.types_pb2 import (
+    OPERATION_COMPENSATE,
+    OPERATION_CONFIRM,
+    OPERATION_EXECUTE,
+    Failure,
+    Operation,
+)
+
+CheckOutput: TypeAlias = Callable[[Any], str | None]
+"""Says what is wrong with an output of the expected type, or None; it knows the types the saga is pinned to (G11)."""
+
+DESCRIBE: Final = "/saga.v1.ParticipantService/Describe"
+
+_METHODS: Final[Mapping[Operation.ValueType, str]] = {
+    OPERATION_EXECUTE: "/saga.v1.ParticipantService/Execute",
+    OPERATION_COMPENSATE: "/saga.v1.ParticipantService/Compensate",
+    OPERATION_CONFIRM: "/saga.v1.ParticipantService/Confirm",
+}
+METHODS: Final = (DESCRIBE, *_METHODS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt of one operation on one step.
+
+    - `output` is Execute's, for Compensate (None: not known) and Confirm; `cause` is for Compensate.
+    - `timeout_ns` bounds everything: waiting for a free place, connecting, and the call.
+    - `expected_output_type` is the full name of what Execute must yield.
+    - `metadata` travels beside the idempotency key, for instance `traceparent`.
+    """
+
+    participant: str
+    operation: Operation.ValueType
+    context: StepContext
+    input: Any
+    timeout_ns: int
+    expected_output_type: str
+    check_output: CheckOutput
+    output: Any | None = None
+    cause: Failure | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The full name of the RPC."""
+        return _METHODS[self.operation]
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The metadata that goes out (G2: the key is the same for every attempt)."""
+        return (("idempotency-key", self.context.idempotency_key), *self.metadata)
+
+    def request(self) -> bytes:
+        """The request that goes out."""
+        if self.operation == OPERATION_EXECUTE:
+            return ExecuteRequest(context=self.context, input=self.input).SerializeToString()
+        if self.operation == OPERATION_COMPENSATE:
+            return CompensateRequest(
+                context=self.context, input=self.input, output=self.output, cause=self.cause
+            ).SerializeToString()
+        return ConfirmRequest(context=self.context, input=self.input, output=self.output).SerializeToString()

@@ -1,0 +1,175 @@
+"""One participant's connection: options, deadlines, the bound on calls in flight, and whether it is up.
+
+Nothing is retried here: the journal owns attempts, and a hidden second one would break their count. This module must
+not read what an answer means.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+import grpc
+
+from coordinator.core import limits
+from coordinator.participants.call import DESCRIBE, METHODS
+
+# A participant that has stopped without closing its connection is noticed within about 15 s. `keepalive_timeout_ms`
+# alone took over a minute: `ping_timeout_ms` is what ends the connection. Only while calls are in flight: most servers
+# take pings on an idle connection for an attack and end it (GOAWAY, too_many_pings).
+_KEEPALIVE_MS: Final = 10_000
+_PING_TIMEOUT_MS: Final = 5_000
+_RECONNECT_INITIAL_MS: Final = 100
+_CLOSE_WAIT_S: Final = 0.05
+_RECONNECT_MAX_MS: Final = limits.CONNECT_BACKOFF_MAX_NS // limits.MILLISECOND_NS
+
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
+    ("grpc.enable_retries", 0),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+    ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", _RECONNECT_INITIAL_MS),
+    ("grpc.min_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+    ("grpc.max_reconnect_backoff_ms", _RECONNECT_MAX_MS),
+    ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
+    ("grpc.use_local_subchannel_pool", 1),  # two names for one target do not share a connection's fate
+)
+
+Connect: TypeAlias = Callable[[str], grpc.aio.Channel]
+"""From a target to a channel with OPTIONS; where credentials come in."""
+
+
+def insecure(target: str) -> grpc.aio.Channel:
+    """A channel without encryption."""
+    return grpc.aio.insecure_channel(target, options=OPTIONS)
+
+
+class CallEndedError(Exception):
+    """The call was ended on this side; `code` is the status that comes nearest."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class ParticipantChannel:
+    """A channel to one participant; belongs to the event loop it was made in."""
+
+    def __init__(self, channel: grpc.aio.Channel, calls_max: int = limits.CALLS_PER_PARTICIPANT_MAX) -> None:
+        self._channel = channel
+        self._rpcs: Mapping[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
+            method: channel.unary_unary(method) for method in METHODS
+        }
+        self._places = asyncio.Semaphore(calls_max)  # first come, first served
+        self._connections = 0
+        self._is_up = False
+        self._came_up = asyncio.Event()
+        self._watch = asyncio.create_task(self._watch_connectivity())
+
+    async def call(
+        self, method: str, request: bytes, *, timeout_ns: int, metadata: tuple[tuple[str, str], ...]
+    ) -> bytes:
+        """Sends one request as soon as a place is free; the answer's body as it came.
+
+        `timeout_ns` bounds waiting and call together.
+
+        Raises:
+            grpc.aio.AioRpcError: the call ended with a status other than OK.
+            CallEndedError: DEADLINE_EXCEEDED where the time was over while it waited for a place, and nothing was sent;
+                CANCELLED where the channel is closed, or was before the answer came; INTERNAL where gRPC refuses it.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_ns / limits.SECOND_NS
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._places.acquire()
+        except TimeoutError:
+            raise _no_place() from None
+        try:
+            left_s = deadline_s - loop.time()
+            if left_s <= 0:
+                raise _no_place()
+            return await self._send(method, request, left_s, metadata)
+        finally:
+            self._places.release()
+
+    async def describe(self) -> bytes:
+        """Sends Describe, whatever else is in flight; raises as `call` does."""
+        return await self._send(DESCRIBE, b"", limits.DESCRIBE_TIMEOUT_NS / limits.SECOND_NS, ())
+
+    def observe(self) -> int:
+        """How often the connection has come up so far, this moment included; starts connecting where it is down."""
+        self._note(self._channel.get_state(try_to_connect=True))
+        return self._connections
+
+    def is_up(self) -> bool:
+        """Whether the connection is up now."""
+        return self._channel.get_state() is grpc.ChannelConnectivity.READY
+
+    async def came_up(self, after: int) -> int:
+        """Waits until the connection has come up more often than `after` times; answers how often it has."""
+        while self._connections <= after:
+            self._came_up.clear()
+            await self._came_up.wait()
+        return self._connections
+
+    async def close(self) -> None:
+        """Ends the calls in flight and the connection."""
+        await self._channel.close()
+        # As a rule gRPC tells the watch of the closing at once, and has nothing left to tell this event loop. A call
+        # that was cancelled can keep the channel alive a little longer: that is not worth waiting for.
+        await asyncio.wait([self._watch], timeout=_CLOSE_WAIT_S)
+        await end(self._watch)
+
+    async def _send(
+        self, method: str, request: bytes, timeout_s: float, metadata: tuple[tuple[str, str], ...]
+    ) -> bytes:
+        try:
+            return await self._rpcs[method](request, timeout=timeout_s, metadata=metadata, wait_for_ready=False)
+        except grpc.aio.UsageError:
+            raise _closed() from None
+        except grpc.aio.InternalError as error:  # for instance metadata that cannot be sent
+            raise CallEndedError(grpc.StatusCode.INTERNAL, str(error)) from None
+        except asyncio.CancelledError:
+            # gRPC also raises this, in a task that nobody cancelled, for the calls of a channel that is closed.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise _closed() from None
+
+    async def _watch_connectivity(self) -> None:
+        """Keeps the connection up and counts how often it came up.
+
+        The only one who waits for gRPC's state: a wait that is cancelled leaves its watcher behind in gRPC until the
+        state changes, so this one goes on as long as the channel.
+        """
+        while (state := self._channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.SHUTDOWN:
+            self._note(state)
+            await self._channel.wait_for_state_change(state)
+            self._is_up = False  # even if it is up again by now: that is another connection
+
+    def _note(self, state: grpc.ChannelConnectivity) -> None:
+        if state is not grpc.ChannelConnectivity.READY:
+            self._is_up = False
+        elif not self._is_up:
+            self._is_up = True
+            self._connections += 1
+            self._came_up.set()
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancels a task and waits for its end; raises what had broken it before."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()
+
+
+def _no_place() -> CallEndedError:
+    return CallEndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "too many calls are in flight: no place was free in time")
+
+
+def _closed() -> CallEndedError:
+    return CallEndedError(grpc.StatusCode.CANCELLED, "the connection was closed by the coordinator")

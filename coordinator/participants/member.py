@@ -1,0 +1,144 @@
+"""One participant as the directory holds it: its connection, and what it last said of itself.
+
+A participant that is down is no error here: it is asked again when its connection comes up, and until it has given a
+description that can be used.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import grpc
+
+from coordinator.core import limits
+from coordinator.core.inputs import Reply
+from coordinator.core.instants import to_timestamp
+from coordinator.participants import limited, replies
+from coordinator.participants.call import Call
+from coordinator.participants.channel import CallEndedError, Connect, ParticipantChannel, end
+from coordinator.participants.description import InvalidDescriptionError, read_description, without_descriptors
+from saga.v1.coordinator_pb2 import (
+    PARTICIPANT_STATE_READY,
+    PARTICIPANT_STATE_UNDESCRIBED,
+    PARTICIPANT_STATE_UNREACHABLE,
+    Participant,
+    ParticipantState,
+)
+from saga.v1.participant_pb2 import DescribeResponse
+
+_DESCRIBE_BACKOFF_MAX_S: Final = limits.CONNECT_BACKOFF_MAX_NS / limits.SECOND_NS
+_DESCRIBE_BACKOFF_S: Final = 0.1  # doubled with every failure
+
+
+class Member:
+    """One participant. `on_change` is called whenever its description has become another.
+
+    To be made in the event loop that it is used in: it connects at once.
+    """
+
+    def __init__(self, name: str, target: str, connect: Connect, on_change: Callable[[], None]) -> None:
+        self.name = name
+        self.target = target
+        self.description: DescribeResponse | None = None
+        self.problems: tuple[str, ...] = ()
+        self.last_failure = ""
+        self._describe_time_ns: int | None = None
+        self._on_change = on_change
+        self._channel = ParticipantChannel(connect(target))
+        self._keeper: asyncio.Task[None] | None = None
+        self._describing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Asks for a description once, for a limited time; from then on whenever it is due."""
+        described = await self.describe()
+        self._keeper = asyncio.create_task(self._keep_described(described))
+
+    async def close(self) -> None:
+        """Ends the connection. Calls in flight end unknown."""
+        try:
+            if self._keeper is not None:
+                await end(self._keeper)
+        finally:
+            await self._channel.close()
+
+    @property
+    def state(self) -> ParticipantState.ValueType:
+        """Whether it can be used now."""
+        if self.description is None:
+            return PARTICIPANT_STATE_UNDESCRIBED
+        return PARTICIPANT_STATE_READY if self._channel.is_up() else PARTICIPANT_STATE_UNREACHABLE
+
+    def snapshot(self) -> Participant:
+        """What an operator is shown, without descriptors."""
+        described_ns = self._describe_time_ns
+        return Participant(
+            name=self.name,
+            target=self.target,
+            state=self.state,
+            description=without_descriptors(self.description) if self.description else None,
+            describe_time=None if described_ns is None else to_timestamp(described_ns),
+            last_failure=self.last_failure,
+            problems=self.problems,
+        )
+
+    async def describe(self) -> bool:
+        """Asks for a description now, one question at a time; whether the answer can be used.
+
+        A description that cannot be used leaves the earlier one standing.
+        """
+        async with self._describing:
+            try:
+                description = read_description(await self._channel.describe())
+            except grpc.aio.AioRpcError as error:
+                self.last_failure = _text(error)
+            except CallEndedError as error:
+                self.last_failure = limited.message(f"{error.code.name}: {error.message}")
+            except InvalidDescriptionError as error:
+                self.problems = error.problems
+                self.last_failure = limited.message(f"its description cannot be used: {error}")
+            else:
+                self._take(description)
+                return True
+            return False
+
+    async def call(self, call: Call) -> Reply:
+        """Makes the call; whatever happens is a reply."""
+        try:
+            body = await self._channel.call(
+                call.method, call.request(), timeout_ns=call.timeout_ns, metadata=call.headers
+            )
+        except grpc.aio.AioRpcError as error:
+            if not self._channel.is_up():
+                self.last_failure = _text(error)
+            return replies.read_error(call, error)
+        except CallEndedError as error:
+            return replies.read_status(call, error.code, error.message)
+        barriered = self.description is not None and self.description.barriered
+        return replies.read_body(call, body, barriered=barriered)
+
+    def _take(self, description: DescribeResponse) -> None:
+        self.problems = ()
+        self.last_failure = ""
+        self._describe_time_ns = time.time_ns()
+        if description != self.description:
+            self.description = description
+            self._on_change()
+
+    async def _keep_described(self, described: bool) -> None:
+        """Asks again on every new connection; where that failed, also after a while."""
+        seen = self._channel.observe() if described else 0
+        wait_s = None if described else _DESCRIBE_BACKOFF_S
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    seen = await self._channel.came_up(after=seen)
+            if await self.describe():
+                wait_s = None
+            else:
+                wait_s = min(2 * wait_s, _DESCRIBE_BACKOFF_MAX_S) if wait_s else _DESCRIBE_BACKOFF_S
+
+
+def _text(error: grpc.aio.AioRpcError) -> str:
+    return limited.message(f"{error.code().name}: {error.details()}")

@@ -1,0 +1,140 @@
+# ruff: noqa: ASYNC240 - these files are small and local
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from coordinator.journal import sqlite_database
+from coordinator.journal.errors import JournalUnavailable, JournalUnusable, NotAJournal, SchemaTooNew
+from coordinator.journal.sqlite_database import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    open_for_reading,
+    open_for_writing,
+    sqlite_code,
+    transaction,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "odd name?#%.db"
+
+
+def make(path: Path, script: str) -> bytes:
+    db = sqlite3.connect(path)
+    db.executescript(script)
+    db.close()
+    return path.read_bytes()
+
+
+async def pragma(database: sqlite_database.Database, name: str) -> object:
+    return await database.run(lambda db: db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+async def test_g1_the_writer_syncs_every_commit(path: Path) -> None:
+    database = await open_for_writing(path)
+    assert await pragma(database, "journal_mode") == "wal"
+    assert await pragma(database, "synchronous") == 2  # FULL
+    await database.close()
+
+
+async def test_a_new_file_says_whose_it_is_and_which_schema_it_has(path: Path) -> None:
+    database = await open_for_writing(path)
+    assert await pragma(database, "application_id") == APPLICATION_ID
+    assert await pragma(database, "user_version") == SCHEMA_VERSION
+    await database.close()
+
+
+async def test_a_journal_opens_again_and_an_empty_file_is_a_new_one(path: Path) -> None:
+    path.touch()
+    for _ in range(2):
+        database = await open_for_writing(path)
+        assert await database.run(lambda db: db.execute("SELECT count(*) FROM sagas").fetchone()) == (0,)
+        await database.close()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    before = make(path, f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION + 1};")
+    with pytest.raises(SchemaTooNew, match=f"version {SCHEMA_VERSION + 1}.*up to {SCHEMA_VERSION}"):
+        await open_for_writing(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE customers (name TEXT);",
+        "PRAGMA application_id = 7; CREATE TABLE t (a); DROP TABLE t;",
+        "PRAGMA user_version = 3;",
+    ],
+)
+async def test_another_programs_database_is_refused_and_left_alone(path: Path, script: str) -> None:
+    before = make(path, script)
+    with pytest.raises(NotAJournal, match="another program"):
+        await open_for_writing(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_text("Dear diary, " * 1000)
+    before = path.read_bytes()
+    with pytest.raises(NotAJournal, match="no SQLite database"):
+        await open_for_writing(path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["nowhere/journal.db", "."], ids=["no such directory", "a directory"])
+async def test_a_path_that_cannot_be_opened_is_unavailable(tmp_path: Path, name: str) -> None:
+    with pytest.raises(JournalUnavailable, match="cannot be opened"):
+        await open_for_writing(tmp_path / name)
+
+
+async def test_a_sqlite_that_is_too_old_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_database, "SQLITE_OLDEST", (99, 0, 0))
+    with pytest.raises(JournalUnusable, match=r"needs 99\.0\.0"):
+        await open_for_writing(path)
+
+
+async def test_a_reader_sees_what_is_committed_and_cannot_write(path: Path) -> None:
+    writer = await open_for_writing(path)
+    reader = await open_for_reading(path)
+
+    def write(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO descriptors VALUES ('d', x'00')")
+
+    def count(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT count(*) FROM descriptors").fetchone()[0])
+
+    await writer.run(lambda db: db.execute("BEGIN IMMEDIATE"))
+    await writer.run(write)
+    assert await reader.run(count) == 0
+    await writer.run(lambda db: db.execute("COMMIT"))
+    assert await reader.run(count) == 1
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await reader.run(write)
+    await reader.close()
+    await writer.close()
+
+
+def test_a_transaction_commits_or_takes_everything_back() -> None:
+    def insert(value: int) -> float:
+        with transaction(db):
+            db.execute("INSERT INTO t VALUES (?)", (value,))
+            return 1 / value
+
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("CREATE TABLE t (a)")
+    insert(1)
+    with pytest.raises(ZeroDivisionError):
+        insert(0)
+    assert not db.in_transaction
+    assert db.execute("SELECT a FROM t").fetchall() == [(1,)]
+    db.close()
+
+
+def test_codes_are_primary_ones() -> None:
+    error = sqlite3.OperationalError()
+    assert sqlite_code(error) == 0
+    error.sqlite_errorcode = 778  # SQLITE_IOERR_WRITE
+    assert sqlite_code(error) == sqlite3.SQLITE_IOERR
