@@ -22,6 +22,7 @@ from sample_services.orders.demo import Orders
 
 SAMPLES: Final = (Orders,)
 
+_WELL_KNOWN_ADDRESS: Final = "127.0.0.1:7400"  # where the command line looks unless it is told otherwise
 _FAILED: Final = 1
 _INTERRUPTED: Final = 128 + signal.SIGINT
 _ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -51,7 +52,7 @@ async def _run(console: Console, directory: Path, *, keep: bool) -> bool:
         stage = Stage(supervisor, directory, console)
         samples = [sample(directory) for sample in SAMPLES]
         try:
-            await _start(stage, samples)
+            await _start(stage, samples, _WELL_KNOWN_ADDRESS if keep else "")
             for sample in samples:
                 await sample.play(stage)
         except (SceneFailed, SagaError):
@@ -72,12 +73,12 @@ def _end_by_cancellation() -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-async def _start(stage: Stage, samples: Sequence[Sample]) -> None:
+async def _start(stage: Stage, samples: Sequence[Sample], preferred: str) -> None:
     stage.scene("Processes")
     for sample in samples:
         for service in sample.services():
             await stage.start_service(service)
-    await stage.start_coordinator()
+    await stage.start_coordinator(preferred)
     for sample in samples:
         for definition in sample.definitions():
             await stage.register(definition)

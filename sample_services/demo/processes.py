@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +24,18 @@ _FREE_PORT: Final = "127.0.0.1:0"
 _LISTENING: Final = re.compile(r"\blistening on (\S+:[1-9][0-9]*)\s*$")
 _LINE_BYTES_MAX: Final = 1 << 20
 _TAIL_LINES: Final = 20
+
+
+def is_free(address: str) -> bool:
+    """Whether a server can listen there now."""
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
 
 
 class ServerFailed(Exception):
@@ -52,7 +65,7 @@ class Server:
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
         self.address = ""
-        """Where it serves, once it was ready."""
+        """Where it serves, once it was ready; set before, where it is to serve."""
         self._command = command
         self._log = log
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -159,10 +172,15 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
         """All servers, by name."""
         return self._servers
 
-    async def start(self, name: str, command: Sequence[str]) -> Server:
-        """Start a server and return it once it is ready. Errors: `ServerFailed`."""
+    async def start(self, name: str, command: Sequence[str], preferred: str = "") -> Server:
+        """Start a server and return it once it is ready; at the address `preferred`, if that is free.
+
+        Errors: `ServerFailed`.
+        """
         if name in self._servers:
             raise ValueError(f"there is a server {name} already")
         server = self._servers[name] = Server(name, command, self._directory / f"{name}.log")
+        if preferred and is_free(preferred):
+            server.address = preferred
         await server.start()
         return server

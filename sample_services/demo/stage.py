@@ -56,11 +56,16 @@ class Stage:
         """Start a participant. Errors: `ServerFailed`."""
         await self._start(service.name, (sys.executable, "-m", service.module, *service.options))
 
-    async def start_coordinator(self) -> None:
-        """Start the coordinator with all participants started so far. Errors: `ServerFailed`."""
+    async def start_coordinator(self, preferred: str = "") -> None:
+        """Start the coordinator with all participants started so far; at the address `preferred`, if that is free.
+
+        Errors: `ServerFailed`.
+        """
         participants = [f"--participant={name}={server.address}" for name, server in self.servers.items()]
         journal = self._directory / "journal.db"
-        await self._start(COORDINATOR, (*COORDINATOR_COMMAND, "serve", f"--journal={journal}", *participants))
+        await self._start(
+            COORDINATOR, (*COORDINATOR_COMMAND, "serve", f"--journal={journal}", *participants), preferred
+        )
 
     async def register(self, definition: Path) -> None:
         """Register a definition, with the command line as anyone would. Errors: `SceneFailed`."""
@@ -107,8 +112,8 @@ class Stage:
         """Return a new client: one from before a restart would first sit out its reconnect backoff."""
         return CoordinatorClient(self.coordinator.address)
 
-    async def _start(self, name: str, command: tuple[str, ...]) -> None:
-        server = await self._supervisor.start(name, command)
+    async def _start(self, name: str, command: tuple[str, ...], preferred: str = "") -> None:
+        server = await self._supervisor.start(name, command, preferred)
         self.say(f"{name} listens on {server.address}, process {server.pid}")
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from sample_services.demo import processes
-from sample_services.demo.processes import Server, ServerFailed, Supervisor
+from sample_services.demo.processes import Server, ServerFailed, Supervisor, is_free
 from sample_services.demo.stage import SceneFailed
 
 pytestmark = pytest.mark.e2e
@@ -150,3 +151,12 @@ async def test_ending_a_server_that_does_not_run_does_nothing(tmp_path: Path) ->
     server = Server("one", command(), tmp_path / "one.log")
     await server.stop()
     await server.kill()
+
+
+def test_an_address_in_use_is_not_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert not is_free(address)
+    assert is_free(address)
