@@ -128,7 +128,7 @@ class Types:
         """
         try:
             return json_format.MessageToJson(message, descriptor_pool=self.pool)
-        except (TypeError, ValueError, RecursionError, json_format.Error) as error:
+        except (TypeError, ValueError, RecursionError, DecodeError, json_format.Error) as error:
             raise PayloadError(f"not writable as JSON: {error}") from error
 
     def from_json(self, text: str, full_name: str) -> Message:

@@ -226,3 +226,11 @@ def test_a_message_with_two_meanings_that_nobody_needs_is_no_clash() -> None:
     one = _owner(common="message Money { int64 units = 1; }", one="message A {}")
     two = _owner(common="message Money { string units = 1; }", two="message B {}")
     assert needed_files({"one": one, "two": two}, {"one": {"one.A"}, "two": {"two.B"}}).file
+
+
+def test_json_of_a_packed_message_that_does_not_decode_is_refused() -> None:
+    message = types().decode(packed("shop.v1.Order"))
+    message.attachment.type_url = "type.googleapis.com/shop.v1.Line"  # type: ignore[attr-defined]  # a dynamic message
+    message.attachment.value = b"\xff"  # type: ignore[attr-defined]
+    with pytest.raises(PayloadError, match="JSON"):
+        types().to_json(message)

@@ -1,0 +1,102 @@
+"""Options that several commands share, and how what people type becomes what the contract wants.
+
+A value that cannot be read is wrong usage: it ends the command before any call is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Final, NamedTuple
+
+import typer
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from coordinator.cli.output import Format
+from coordinator.core.instants import from_duration, to_timestamp
+from coordinator.dataflow import durations
+from saga.v1.types_pb2 import SagaState
+
+_STATE_PREFIX: Final = "SAGA_STATE_"
+_INSTANT: Final = "an instant such as 2026-01-31T12:00:00Z, or a duration such as 2h"
+
+
+class Pair(NamedTuple):
+    """What stands on both sides of the first `=`."""
+
+    key: str
+    value: str
+
+
+def parse_duration(text: str) -> Duration:
+    """A duration that is not negative. Raises BadParameter."""
+    try:
+        duration = durations.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: expected {durations.EXPECTED}") from None
+    if from_duration(duration) < 0:
+        raise typer.BadParameter(f"`{text}` is negative")
+    return duration
+
+
+def parse_past(text: str) -> Timestamp:
+    """An instant, or how long ago it was. Raises BadParameter."""
+    return _instant(text, -1)
+
+
+def parse_future(text: str) -> Timestamp:
+    """An instant, or how long until then. Raises BadParameter."""
+    return _instant(text, +1)
+
+
+def parse_pair(text: str) -> Pair:
+    """`KEY=VALUE`. Raises BadParameter."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"`{text}`: expected two texts with `=` between them")
+    return Pair(key, value)
+
+
+def unique(pairs: Iterable[Pair], option: str) -> dict[str, str]:
+    """The pairs by key. Raises BadParameter where a key comes twice."""
+    by_key: dict[str, str] = {}
+    for key, value in pairs:
+        if key in by_key:
+            raise typer.BadParameter(f"`{key}` is given twice", param_hint=option)
+        by_key[key] = value
+    return by_key
+
+
+def parse_state(text: str) -> SagaState.ValueType:
+    """A saga's state, with or without the enum's prefix. Raises BadParameter."""
+    names = {name.removeprefix(_STATE_PREFIX): value for name, value in SagaState.items() if value}
+    state = names.get(text.upper().removeprefix(_STATE_PREFIX))
+    if state is None:
+        raise typer.BadParameter(f"`{text}` is no state: expected one of {', '.join(names)}")
+    return state
+
+
+def _instant(text: str, sign: int) -> Timestamp:
+    try:
+        return to_timestamp(time.time_ns() + sign * from_duration(durations.parse(text)))
+    except ValueError:
+        pass  # then it is an instant
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"`{text}`: expected {_INSTANT}") from None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return timestamp
+
+
+OutputOption = Annotated[
+    Format, typer.Option("--output", "-o", help="`json`: canonical protobuf JSON, as grpcurl writes it.")
+]
+SagaIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.", show_default=False)]
+VersionOption = Annotated[int, typer.Option("--version", min=0, help="0: the newest that is not deprecated.")]
+LabelsOption = Annotated[
+    list[Pair] | None, typer.Option("--label", metavar="KEY=VALUE", parser=parse_pair, help="May be repeated.")
+]

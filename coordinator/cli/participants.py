@@ -1,0 +1,61 @@
+"""`saga participants`: which services the coordinator knows, and whether it can use them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli import times
+from coordinator.cli.connection import connect
+from coordinator.cli.options import OutputOption
+from coordinator.cli.output import Format, short_name, show, show_json, table
+from coordinator.cli.payloads import to_json
+from saga.v1 import coordinator_pb2 as pb
+
+commands = typer.Typer(invoke_without_command=True)
+
+_HEADERS = ("NAME", "TARGET", "STATE", "VERSION", "ACTIONS", "DESCRIBED", "PROBLEMS")
+
+
+@commands.callback()
+def participants(ctx: typer.Context, output: OutputOption = Format.TEXT) -> None:
+    """List the participants, or `refresh` one."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with connect(ctx) as server:
+        found = server.call(server.directory.ListParticipants, pb.ListParticipantsRequest()).participants
+    if output is Format.JSON:
+        for participant in found:
+            show_json(to_json(participant))
+    else:
+        show(table(_HEADERS, [_row(participant) for participant in found]))
+
+
+@commands.command(epilog="Example: saga participants refresh inventory")
+def refresh(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in the configuration.", show_default=False)],
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Ask a participant to describe itself again."""
+    with connect(ctx) as server:
+        request = pb.RefreshParticipantRequest(name=name)
+        participant = server.call(server.directory.RefreshParticipant, request).participant
+    if output is Format.JSON:
+        show_json(to_json(participant), indent=2)
+    else:
+        show(table(_HEADERS, [_row(participant)]))
+
+
+def _row(participant: pb.Participant) -> tuple[str, ...]:
+    description = participant.description
+    return (
+        participant.name,
+        participant.target,
+        short_name(pb.ParticipantState.DESCRIPTOR, participant.state),
+        description.version,
+        " ".join(action.name for action in description.actions),
+        times.instant(participant.describe_time) if participant.HasField("describe_time") else "",
+        "; ".join(problem for problem in (participant.last_failure, *participant.problems) if problem),
+    )

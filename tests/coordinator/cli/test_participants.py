@@ -1,0 +1,54 @@
+import json
+
+import pytest
+
+from saga.v1 import coordinator_pb2 as pb
+from saga.v1.participant_pb2 import Action, DescribeResponse
+from tests.coordinator.cli.fake import FakeCoordinator, at
+
+READY = pb.Participant(
+    name="inventory",
+    target="127.0.0.1:50061",
+    state=pb.PARTICIPANT_STATE_READY,
+    description=DescribeResponse(version="1.2", actions=[Action(name="ReserveStock"), Action(name="CheckStock")]),
+    describe_time=at(0),
+)
+DOWN = pb.Participant(
+    name="payment",
+    target="127.0.0.1:50062",
+    state=pb.PARTICIPANT_STATE_UNDESCRIBED,
+    last_failure="connection refused",
+    problems=["a clash"],
+)
+SHOWN = """\
+NAME       TARGET           STATE        VERSION  ACTIONS                  DESCRIBED                 PROBLEMS
+inventory  127.0.0.1:50061  READY        1.2      ReserveStock CheckStock  2026-09-21T14:13:20.000Z  -
+payment    127.0.0.1:50062  UNDESCRIBED  -        -                        -                         connection refused; a clash
+"""  # noqa: E501  # as wide as it is
+
+
+@pytest.fixture
+def known(fake: FakeCoordinator) -> FakeCoordinator:
+    fake.answers["ListParticipants"] = pb.ListParticipantsResponse(participants=[READY, DOWN])
+    fake.answers["RefreshParticipant"] = pb.RefreshParticipantResponse(participant=READY)
+    return fake
+
+
+def test_participants_are_listed(known: FakeCoordinator) -> None:
+    result = known.run("participants")
+    assert (result.exit_code, result.stdout) == (0, SHOWN)
+
+
+def test_as_json_one_a_line(known: FakeCoordinator) -> None:
+    shown = [json.loads(line) for line in known.run("participants", "-o", "json").stdout.splitlines()]
+    assert [one["name"] for one in shown] == ["inventory", "payment"]
+    assert shown[0]["description"]["actions"] == [{"name": "ReserveStock"}, {"name": "CheckStock"}]
+
+
+def test_refresh(known: FakeCoordinator) -> None:
+    result = known.run("participants", "refresh", "inventory")
+    assert (result.exit_code, "READY" in result.stdout) == (0, True)
+    assert known.asked("RefreshParticipant") == pb.RefreshParticipantRequest(name="inventory")
+    assert "ListParticipants" not in known.requests
+    shown = json.loads(known.run("participants", "refresh", "inventory", "-o", "json").stdout)
+    assert shown["state"] == "PARTICIPANT_STATE_READY"
