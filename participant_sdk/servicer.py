@@ -1,0 +1,134 @@
+"""`saga.v1.ParticipantService` over a barrier: from a request's bytes to the reply's, and from errors to statuses.
+
+Requests and replies pass as bytes: a malformed one is then answered INVALID_ARGUMENT and not UNKNOWN, and a stored
+reply goes out byte for byte. What a handler raises is logged here, with its traceback, and never travels.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Never, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from participant_sdk.barrier.base import Barrier
+from participant_sdk.call import Call
+from participant_sdk.errors import STATUS_DETAILS_KEY, CallError, Violation, invalid
+from participant_sdk.limits import CALLS_MAX
+from participant_sdk.requests import Actions, read_call
+from saga.v1.participant_pb2 import DESCRIPTOR, DescribeRequest, DescribeResponse
+from saga.v1.types_pb2 import OPERATION_COMPENSATE, OPERATION_CONFIRM, OPERATION_EXECUTE, Operation
+
+_LOG: Final = logging.getLogger(__name__)
+
+SERVICE: Final = DESCRIPTOR.services_by_name["ParticipantService"]
+
+_Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class ParticipantServicer:
+    """Answers Execute, Compensate, Confirm and Describe. Exchange is not served."""
+
+    def __init__(self, actions: Actions, barrier: Barrier, description: DescribeResponse) -> None:
+        self._actions = actions
+        self._barrier = barrier
+        self._description = description.SerializeToString(deterministic=True)
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def answer(
+        self, operation: Operation.ValueType, request: bytes, metadata: Mapping[str, str], timeout: float | None
+    ) -> bytes:
+        """Answer one call, for whichever transport; `timeout` is in seconds, None: no limit.
+
+        Errors: `CallError`; `CancelledError` where the caller is cancelled.
+        """
+        if self._under_way >= CALLS_MAX:
+            raise CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVER_LIMIT", f"{CALLS_MAX} calls are under way")
+        cut_off = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await self._answer(read_call(operation, request, self._actions, metadata, cut_off))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when no call is under way."""
+        await self._idle.wait()
+
+    def describe(self, request: bytes) -> bytes:
+        """Answer Describe. Errors: `CallError` INVALID_ARGUMENT."""
+        try:
+            DescribeRequest.FromString(request)
+        except DecodeError:
+            raise invalid([Violation("", "the request does not decode")]) from None
+        return self._description
+
+    def rpc_handlers(self) -> grpc.GenericRpcHandler:
+        """Return what a gRPC server is given."""
+        behaviors: dict[str, Callable[[bytes, _Context], Awaitable[bytes]]] = {
+            "Execute": self._rpc(OPERATION_EXECUTE),
+            "Compensate": self._rpc(OPERATION_COMPENSATE),
+            "Confirm": self._rpc(OPERATION_CONFIRM),
+            "Describe": self._rpc_describe,
+        }
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in behaviors.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    async def _answer(self, call: Call) -> bytes:
+        try:
+            return await self._barrier.answer(call)
+        except CallError:
+            raise
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise _failed(call) from None  # the handler awaited something that somebody else cancelled
+        except Exception:
+            raise _failed(call) from None
+
+    def _rpc(self, operation: Operation.ValueType) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        async def behavior(request: bytes, context: _Context) -> bytes:
+            try:
+                return await self.answer(operation, request, _text_metadata(context), context.time_remaining())
+            except CallError as error:
+                return await _abort(context, error)
+            except asyncio.CancelledError:
+                # Let out, it would leave a client without a deadline waiting for ever.
+                await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
+
+        return behavior
+
+    async def _rpc_describe(self, request: bytes, context: _Context) -> bytes:
+        try:
+            return self.describe(request)
+        except CallError as error:
+            return await _abort(context, error)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _failed(call: Call) -> CallError:
+    """Log the exception that is being handled, and return what may be said of it."""
+    _LOG.exception("failed: %s", call)
+    return CallError(grpc.StatusCode.INTERNAL, "HANDLER_FAILED", "the action failed; the participant's log says why")
+
+
+async def _abort(context: _Context, error: CallError) -> Never:
+    details = ((STATUS_DETAILS_KEY, error.status().SerializeToString()),)
+    await context.abort(error.code, error.message, details)
+
+
+def _text_metadata(context: _Context) -> Mapping[str, str]:
+    metadata: Any = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
