@@ -34,6 +34,7 @@ from coordinator.participants.directory import Directory
 log = logging.getLogger(__name__)
 
 _CLIENTS_GRACE_S: Final = 1.0
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class StartupError(Exception):
@@ -44,12 +45,16 @@ async def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT. `on_ready` gets HOST:PORT once calls are answered. StartupError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in _SIGNALS:
         loop.add_signal_handler(signum, stop.set)
-    async with running(settings) as address:
-        on_ready(address)
-        await stop.wait()
-        log.info("shutting down")
+    try:
+        async with running(settings) as address:
+            on_ready(address)
+            await stop.wait()
+            log.info("shutting down")
+    finally:
+        for signum in _SIGNALS:
+            loop.remove_signal_handler(signum)
 
 
 @asynccontextmanager
@@ -96,7 +101,11 @@ async def _start(server: Server, address: str) -> str:
 
 
 async def _recover(engine: Engine) -> None:
-    count = await engine.recover()
+    try:
+        count = await engine.recover()
+    except Exception:  # new sagas are driven all the same
+        log.exception("unfinished sagas could not be taken up; each is once somebody asks for it")
+        return
     if count:
         log.info("unfinished sagas were taken up", extra={"count": count})
 

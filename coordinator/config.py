@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from coordinator.core import limits
 
@@ -26,10 +32,15 @@ def _address(value: str) -> str:
     return value
 
 
-def _participants(value: dict[str, str]) -> dict[str, str]:
-    for name in value:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"`{name}` is not a participant's name: a letter, then [a-z0-9_-], is expected")
+def _participant(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"`{name}` is not a participant's name: a letter, then [a-z0-9_-], is expected")
+    return name
+
+
+def _target(value: str) -> str:
+    if not value.strip():
+        raise ValueError("there is no target, for instance `127.0.0.1:50061`")
     return value
 
 
@@ -42,8 +53,10 @@ class Settings(BaseSettings):
     """HOST:PORT to serve on; port 0 picks a free one."""
     journal: Path = Path("saga.db")
     """The journal's SQLite file; created where there is none."""
-    participants: Annotated[dict[str, str], AfterValidator(_participants)] = Field(default_factory=dict)
-    """Names of participants and the gRPC targets to reach them at."""
+    participants: dict[Annotated[str, AfterValidator(_participant)], Annotated[str, AfterValidator(_target)]] = Field(
+        default_factory=dict
+    )
+    """Names of participants and the gRPC targets to reach them at. Those of all sources are put together."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     unfinished_sagas_max: Annotated[int, Field(ge=1)] = limits.UNFINISHED_SAGAS_MAX
@@ -81,10 +94,12 @@ def load(config_file: Path | None = None, **flags: Any) -> Settings:
         return FromFile(**given)
     except ValidationError as error:
         raise ConfigurationError("\n".join(_line(problem) for problem in error.errors())) from error
-    except ValueError as error:  # the file is no TOML, or an environment variable is no JSON
-        raise ConfigurationError(str(error)) from error
+    except SettingsError as error:
+        raise ConfigurationError(f"{error}: SAGA_PARTICIPANTS is a JSON object of names and targets") from error
+    except (OSError, ValueError) as error:  # the file cannot be read, or is no TOML
+        raise ConfigurationError(f"{config_file}: {error}") from error
 
 
 def _line(problem: Any) -> str:
-    where = ".".join(map(str, problem["loc"]))
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}"

@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
         fields = "".join(f" {name}={_word(value)}" for name, value in _extra(record).items() if value != "")
-        line = f"{_when(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        line = f"{_when(record)} {record.levelname:<7} {_one_line(record.getMessage())}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -61,4 +61,9 @@ class JsonFormatter(logging.Formatter):
 
 def _word(value: object) -> str:
     text = str(value)
-    return json.dumps(text) if " " in text or '"' in text or "\n" in text else text
+    return json.dumps(text) if " " in text or '"' in text else _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    """What comes from outside must not make a second line, or move a terminal's cursor."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]

@@ -1,5 +1,4 @@
-"""Generates the Python of every .proto file of the repository, or checks that what is committed is what would be
-generated.
+"""Generates the Python of every .proto file, or checks that what is committed is what would be generated.
 
     python protos/generate.py [--check]
 

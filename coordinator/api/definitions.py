@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from coordinator.api import validation
-from coordinator.api.paging import page_size, place, token
+from coordinator.api.paging import fitting, page_size, place, token
 from coordinator.api.rpc import Caller
 from coordinator.api.validation import demand
 from coordinator.core import limits
@@ -71,13 +71,14 @@ class DefinitionService:
         unfinished = await self._journal.count_unfinished()
         entries = []
         for stored in page.items:
-            loaded = await self._definitions.pinned(stored.name, stored.version)
-            loaded.stored = stored
+            loaded = await self._definitions.load(stored)
             entries.append(
                 pb.DefinitionEntry(definition=loaded.definition, metadata=_view_of_metadata(loaded, unfinished))
             )
-        rest = (page.next.name, page.next.version) if page.next is not None else None
-        return pb.ListDefinitionsResponse(definitions=entries, next_page_token=token(rest, request.name))
+        shown = entries[: fitting(entries)]
+        more = page.next is not None or len(shown) < len(entries)
+        rest = (shown[-1].definition.name, shown[-1].definition.version) if more else None
+        return pb.ListDefinitionsResponse(definitions=shown, next_page_token=token(rest, request.name))
 
     async def DeprecateDefinition(  # noqa: N802
         self, request: pb.DeprecateDefinitionRequest, _caller: Caller

@@ -1,6 +1,8 @@
-"""What is wrong with a call before the engine sees it. `status` says how each is shown."""
+"""What can be wrong with a call before the engine sees it, and with the answer. `status` says how each is shown."""
 
 from __future__ import annotations
+
+from coordinator.core import limits
 
 
 class Malformed(Exception):
@@ -12,6 +14,16 @@ class InvalidPageToken(Exception):
 
     def __init__(self) -> None:
         super().__init__("page_token is not one that this list gave for this filter: ask without one to begin anew")
+
+
+class TooLarge(Exception):
+    """The answer does not fit into one message."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(
+            f"the answer has {size_bytes} bytes, and a message at most {limits.MESSAGE_BYTES_MAX}: "
+            "ask for smaller pages, or for PAYLOAD_VIEW_NONE"
+        )
 
 
 class Unsupported(Exception):

@@ -9,6 +9,8 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 
@@ -16,6 +18,10 @@ from coordinator.api.errors import InvalidPageToken
 from coordinator.core import limits
 
 Place = tuple[str | int, ...]
+
+ROOM_BYTES: Final = limits.MESSAGE_BYTES_MAX - 4096
+"""What an answer may hold beside its page token and other small fields."""
+_FIELD_BYTES: Final = 8  # a message within a message has a tag and a length
 
 
 def page_size(asked: int, default: int) -> int:
@@ -40,9 +46,23 @@ def place(page_token: str, of: Message | str, shape: tuple[type, ...]) -> Place 
         raise InvalidPageToken from None
     if not isinstance(decoded, list) or [type(part) for part in decoded] != [str, *shape]:
         raise InvalidPageToken
-    if decoded[0] != _fingerprint(of):
+    if decoded[0] != _fingerprint(of) or not all(_fits(part) for part in decoded[1:]):
         raise InvalidPageToken
     return tuple(decoded[1:])
+
+
+def fitting(messages: Sequence[Message]) -> int:
+    """How many of them fit into one answer, the first always: a page may hold less than was asked for (AIP-158)."""
+    size = 0
+    for count, message in enumerate(messages):
+        size += message.ByteSize() + _FIELD_BYTES
+        if size > ROOM_BYTES:
+            return max(count, 1)
+    return len(messages)
+
+
+def _fits(part: str | int) -> bool:
+    return isinstance(part, str) or -(1 << 63) <= part < 1 << 63
 
 
 def _fingerprint(of: Message | str) -> str:

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
-from coordinator.api.errors import Malformed, Unsupported
+from coordinator.api.errors import Malformed, TooLarge, Unsupported
 from coordinator.api.status import to_status
 from coordinator.core import limits
 from coordinator.engine.errors import OverLimit, ShuttingDown
@@ -88,7 +88,8 @@ def _handler(
         return _unsupported(method)
     parse = _parser(method)
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_streaming(parse, implementation, gate))
+        handle: Any = _streaming(parse, implementation, gate)  # the stubs know only handlers that yield
+        return grpc.unary_stream_rpc_method_handler(handle)
     return grpc.unary_unary_rpc_method_handler(_unary(parse, implementation, gate))
 
 
@@ -99,7 +100,7 @@ def _unary(
         try:
             with gate.enter():
                 response = await implementation(parse(raw), Caller(context.time_remaining()))
-                return response.SerializeToString()
+                return _serialized(response)
         except asyncio.CancelledError:
             await _abort(context, ShuttingDown())
         except Exception as error:
@@ -113,14 +114,14 @@ def _streaming(
     parse: Callable[[bytes], Message],
     implementation: Callable[[Message, Caller], AsyncGenerator[Message, None]],
     gate: Gate,
-) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
-    async def handle(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+) -> Callable[[bytes, Context], Awaitable[None]]:
+    # It writes by itself: gRPC leaves a generator that it does not need any more to the garbage collector.
+    async def handle(raw: bytes, context: Context) -> None:
         try:
             with gate.enter():
-                responses = implementation(parse(raw), Caller(context.time_remaining()))
-                async with aclosing(responses):
+                async with aclosing(implementation(parse(raw), Caller(context.time_remaining()))) as responses:
                     async for response in responses:
-                        yield response.SerializeToString()
+                        await context.write(_serialized(response))
         except asyncio.CancelledError:
             await _abort(context, ShuttingDown())
         except Exception as error:
@@ -155,6 +156,13 @@ def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
             raise Malformed(f"the request is no {method.input_type.full_name}: its bytes do not decode") from error
 
     return parse
+
+
+def _serialized(response: Message) -> bytes:
+    data = response.SerializeToString()
+    if len(data) > limits.MESSAGE_BYTES_MAX:
+        raise TooLarge(len(data))
+    return data
 
 
 async def _abort(context: Context, error: Exception) -> None:

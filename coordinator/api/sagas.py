@@ -6,10 +6,11 @@ This module must not decide anything about a saga; that is the engine's.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 from coordinator.api import validation
-from coordinator.api.paging import page_size, place, token
+from coordinator.api.paging import ROOM_BYTES, fitting, page_size, place, token
 from coordinator.api.rpc import Caller
 from coordinator.api.validation import demand
 from coordinator.api.views import view_of_event, view_of_index, view_of_saga
@@ -40,7 +41,7 @@ class SagaService:
         """Start a saga, or find the one that this request started before."""
         demand(validation.check_start(request, self._clock.now_ns()))
         started = await self._engine.start(request)
-        return pb.StartSagaResponse(saga=await self._view(started.saga_id), created=started.created)
+        return pb.StartSagaResponse(saga=await self._view_after(started.saga_id), created=started.created)
 
     async def GetSaga(self, request: pb.GetSagaRequest, _caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
         """Show a saga."""
@@ -61,8 +62,9 @@ class SagaService:
     ) -> AsyncGenerator[pb.WatchSagaResponse, None]:
         """Stream a saga's events as they become durable."""
         demand([*validation.check_saga_id(request.saga_id), *validation.check_after(request.after_sequence)])
-        async for event, state in self._engine.watch(request.saga_id, request.after_sequence):
-            yield pb.WatchSagaResponse(event=view_of_event(event, request.payloads), state=state)
+        async with aclosing(self._engine.watch(request.saga_id, request.after_sequence)) as events:
+            async for event, state in events:
+                yield pb.WatchSagaResponse(event=view_of_event(event, request.payloads), state=state)
 
     async def ListSagas(self, request: pb.ListSagasRequest, _caller: Caller) -> pb.ListSagasResponse:  # noqa: N802
         """List sagas, newest first."""
@@ -71,10 +73,12 @@ class SagaService:
         cursor = SagaCursor(*map(int, after)) if after is not None else None
         size = page_size(request.page_size, limits.PAGE_SIZE_DEFAULT)
         page = await self._journal.list_sagas(request.filter, cursor, size)
+        sagas = [view_of_index(index) for index in page.items]
+        if (count := fitting(sagas)) < len(sagas):
+            page = await self._journal.list_sagas(request.filter, cursor, count)
+            sagas = [view_of_index(index) for index in page.items]
         rest = (page.next.create_time_ns, page.next.key) if page.next is not None else None
-        return pb.ListSagasResponse(
-            sagas=[view_of_index(index) for index in page.items], next_page_token=token(rest, request.filter)
-        )
+        return pb.ListSagasResponse(sagas=sagas, next_page_token=token(rest, request.filter))
 
     async def ListSagaEvents(  # noqa: N802
         self, request: pb.ListSagaEventsRequest, _caller: Caller
@@ -90,19 +94,23 @@ class SagaService:
         after = place(request.page_token, request.saga_id, _EVENT_PLACE)
         sequence = int(after[0]) if after is not None else request.after_sequence
         size = page_size(request.page_size, limits.EVENTS_PAGE_SIZE_DEFAULT)
-        events = await self._journal.read(request.saga_id, sequence, size + 1)
-        rest = (events[size - 1].sequence,) if len(events) > size else None
-        return pb.ListSagaEventsResponse(
-            events=[view_of_event(event, request.payloads) for event in events[:size]],
-            next_page_token=token(rest, request.saga_id),
-        )
+        read = await self._journal.read(request.saga_id, sequence, size + 1)
+        events = [view_of_event(event, request.payloads) for event in read[:size]]
+        events = events[: fitting(events)]
+        rest = (events[-1].sequence,) if len(events) < len(read) else None
+        return pb.ListSagaEventsResponse(events=events, next_page_token=token(rest, request.saga_id))
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, _caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
         """Turn a saga back."""
         demand(validation.check_steering(request))
         cancel = CancelRequested(request.reason, request.actor)
         await self._engine.cancel(request.saga_id, cancel, request.expected_sequence)
-        return pb.CancelSagaResponse(saga=await self._view(request.saga_id))
+        return pb.CancelSagaResponse(saga=await self._view_after(request.saga_id))
+
+    async def _view_after(self, saga_id: str) -> pb.Saga:
+        """For what has been done already, which an answer that is too large would hide: then without payloads."""
+        saga = await self._view(saga_id)
+        return saga if saga.ByteSize() <= ROOM_BYTES else await self._view(saga_id, pb.PAYLOAD_VIEW_NONE)
 
     async def _view(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_FULL) -> pb.Saga:
         try:

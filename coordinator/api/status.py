@@ -20,7 +20,7 @@ from google.rpc import code_pb2
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from coordinator.api.errors import InvalidPageToken, Malformed, Unsupported
+from coordinator.api.errors import InvalidPageToken, Malformed, TooLarge, Unsupported
 from coordinator.core import limits
 from coordinator.core.decide import Forbidden
 from coordinator.core.definition import Problem
@@ -34,7 +34,9 @@ from saga.v1.types_pb2 import ErrorReason
 log = logging.getLogger(__name__)
 
 DOMAIN: Final = "saga.v1"
-_DETAIL_ROOM_BYTES: Final = limits.ERROR_DETAIL_BYTES_MAX - 512  # the rest is for the ErrorInfo and the message
+# The message travels twice, once percent-encoded, and all of it has to stay below the 8 KiB where gRPC drops calls.
+_MESSAGE_BYTES_MAX: Final = 512
+_DETAIL_ROOM_BYTES: Final = limits.ERROR_DETAIL_BYTES_MAX - 1024  # the rest is for the ErrorInfo and the message
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -60,14 +62,14 @@ def to_status(error: Exception) -> Status:
 
 def _status(rule: _Rule, error: Exception, message: str) -> Status:
     info = ErrorInfo(reason=ErrorReason.Name(rule.reason), domain=DOMAIN, metadata=rule.metadata(error))
-    status = Status(code=rule.code, message=_cut(message))
+    status = Status(code=rule.code, message=_cut(message, _MESSAGE_BYTES_MAX))
     for detail in (info, *rule.details(error)):
         status.details.add().Pack(detail)
     return status
 
 
-def _cut(text: str) -> str:
-    return text.encode()[: limits.FAILURE_MESSAGE_BYTES_MAX].decode(errors="ignore")
+def _cut(text: str, bytes_max: int = limits.FAILURE_MESSAGE_BYTES_MAX) -> str:
+    return text.encode()[:bytes_max].decode(errors="ignore")
 
 
 # --- Details ----------------------------------------------------------------------------------------------------------
@@ -81,10 +83,10 @@ def bad_request(problems: Sequence[Problem]) -> BadRequest:
     """The problems as violations, as many as there is room for."""
     bad = BadRequest()
     for problem in problems:
-        violation = BadRequest.FieldViolation(field=problem.path, description=describe(problem))
-        if bad.ByteSize() + violation.ByteSize() > _DETAIL_ROOM_BYTES:
+        bad.field_violations.add(field=_cut(problem.path), description=describe(problem))
+        if bad.ByteSize() > _DETAIL_ROOM_BYTES:
+            del bad.field_violations[-1]
             break
-        bad.field_violations.append(violation)
     return bad
 
 
@@ -130,9 +132,12 @@ _RULES: Final[Mapping[type, _Rule]] = {
     engine.StartedDifferently: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
     engine.SequenceMismatch: _Rule(code_pb2.ABORTED, reasons.ERROR_REASON_SEQUENCE_MISMATCH),
     engine.OverLimit: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT, _come_back),
+    TooLarge: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT),
     engine.ShuttingDown: _Rule(code_pb2.UNAVAILABLE, reasons.ERROR_REASON_SHUTTING_DOWN, _come_back_soon),
     Forbidden: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_STATE_FORBIDS, _precondition),
     journal.SagaNotFound: _Rule(code_pb2.NOT_FOUND, reasons.ERROR_REASON_SAGA_NOT_FOUND),
+    journal.SagaExists: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
+    journal.Conflict: _Rule(code_pb2.ABORTED, reasons.ERROR_REASON_SEQUENCE_MISMATCH),
     journal.UnreadableSaga: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_SAGA_UNREADABLE),
     journal.JournalUnavailable: _Rule(code_pb2.UNAVAILABLE, reasons.ERROR_REASON_JOURNAL_UNAVAILABLE, _come_back_soon),
     UnknownParticipantError: _Rule(code_pb2.NOT_FOUND, reasons.ERROR_REASON_PARTICIPANT_NOT_FOUND),

@@ -10,6 +10,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.core.frontier import Frontier
 from coordinator.core.instants import to_timestamp
 from coordinator.core.state import Progress, Saga, StepRecord
 from coordinator.engine.requests import idempotency_key
@@ -132,7 +133,7 @@ def _waits(saga: Saga) -> Iterator[pb.Wait]:
             if progress.under_way:
                 yield _wait_for(step, operation, progress)
     if saga.state == SAGA_STATE_COMPENSATING and saga.backward is not None:
-        yield from _waits_for_late_calls(saga, saga.backward.ready)
+        yield from _waits_for_late_calls(saga, saga.backward)
     if saga.state == SAGA_STATE_RUNNING and saga.deadline_ns is not None and not saga.overdue:
         yield pb.Wait(timer=pb.TimerWait(reason="deadline"), until=to_timestamp(saga.deadline_ns))
 
@@ -149,14 +150,19 @@ def _wait_for(step: StepRecord, operation: Operation.ValueType, progress: Progre
     return pb.Wait(step=pb.StepWait(step=step.plan.name, operation=operation, reason=reason), until=_instant(until_ns))
 
 
-def _waits_for_late_calls(saga: Saga, ready: set[int]) -> Iterator[pb.Wait]:
-    for index in sorted(ready - saga.active):
-        step = saga.steps[index]
-        if OPERATION_COMPENSATE not in step.progress and step.unanswered_until_ns > saga.last_time_ns:
-            reason = "an Execute that nobody answered may still be at work"
+def _waits_for_late_calls(saga: Saga, backward: Frontier) -> Iterator[pb.Wait]:
+    """Steps whose turn it is to be compensated, and that are not yet: an Execute may still be at work (G8)."""
+    turns = saga.return_path[-1:] if saga.plan.one_at_a_time else sorted(backward.ready)
+    for step in (saga.steps[index] for index in turns if index not in saga.active):
+        if OPERATION_COMPENSATE not in step.progress:
+            journaled = step.unanswered_until_ns > saga.last_time_ns  # a poll is not: its end is not known here
             yield pb.Wait(
-                step=pb.StepWait(step=step.plan.name, operation=OPERATION_COMPENSATE, reason=reason),
-                until=to_timestamp(step.unanswered_until_ns),
+                step=pb.StepWait(
+                    step=step.plan.name,
+                    operation=OPERATION_COMPENSATE,
+                    reason="an Execute that nobody answered may still be at work",
+                ),
+                until=to_timestamp(step.unanswered_until_ns) if journaled else None,
             )
 
 

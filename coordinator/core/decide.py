@@ -9,6 +9,7 @@ value of an expression are arguments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from coordinator.core.inputs import (
@@ -27,6 +28,7 @@ from coordinator.core.inputs import (
 )
 from coordinator.core.instants import earliest, to_duration, to_timestamp
 from coordinator.core.outstanding import (
+    NO_POLLS,
     AttemptDue,
     Due,
     OverdueDue,
@@ -105,14 +107,16 @@ class Forbidden(Exception):
         self.possible = possible
 
 
-def decide(saga: Saga, given: Input | Due, now_ns: int) -> list[tuple[Fact, str]]:
+def decide(
+    saga: Saga, given: Input | Due, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS
+) -> list[tuple[Fact, str]]:
     """The facts that follow from one input, each with its actor.
 
-    The saga is not changed. Forbidden where it is not allowed.
+    `polled_until_ns` is as `outstanding` takes it. The saga is not changed. Forbidden where it is not allowed.
     """
     match given:
         case Replied():
-            return [(fact, "") for fact in _replied(saga, given, now_ns)]
+            return [(fact, "") for fact in _replied(saga, given, now_ns, polled_until_ns)]
         case Recovered():
             return [(fact, "") for fact in _recovered(saga, now_ns)]
         case CancelRequested():
@@ -187,7 +191,7 @@ def _attempt(
 # --- Replies ----------------------------------------------------------------------------------------------------------
 
 
-def _replied(saga: Saga, replied: Replied, now_ns: int) -> list[Fact]:
+def _replied(saga: Saga, replied: Replied, now_ns: int, polled_until_ns: Mapping[str, int]) -> list[Fact]:
     """What a reply establishes; nothing where it answers no attempt that is open, as a late duplicate does."""
     step = saga.step(replied.step)
     progress = step.progress.get(replied.operation)
@@ -195,11 +199,23 @@ def _replied(saga: Saga, replied: Replied, now_ns: int) -> list[Fact]:
         return []
     if not (progress.open or progress.poll_after_ns is not None):
         return []
+    polled_ns = polled_until_ns.get(replied.step, 0)
+    if replied.operation != OPERATION_EXECUTE or progress.open or polled_ns <= now_ns:
+        return _read(saga, step, progress, replied, now_ns, None)
+    facts = _read(saga, step, progress, replied, now_ns, polled_ns)
+    # Another poll is still at work. Polls are not journaled; from here on nobody would know of it (G8).
+    return [_lost_poll(step, progress, polled_ns), *facts] if facts else []
+
+
+def _read(
+    saga: Saga, step: StepRecord, progress: Progress, replied: Replied, now_ns: int, polled_ns: int | None
+) -> list[Fact]:
+    """The contract's table; `polled_ns` says until when another poll of the step may be at work."""
     match replied.reply:
         case Done():
             return [_done(replied, replied.reply)]
         case Refused():
-            return _refused(step, progress, replied, replied.reply, now_ns)
+            return _refused(step, progress, replied, replied.reply, now_ns, polled_ns)
         case Accepted():
             return _accepted(progress, replied, replied.reply)
         case Unknown():
@@ -229,7 +245,9 @@ def _accepted(progress: Progress, replied: Replied, accepted: Accepted) -> list[
     ]
 
 
-def _refused(step: StepRecord, progress: Progress, replied: Replied, refused: Refused, now_ns: int) -> list[Fact]:
+def _refused(
+    step: StepRecord, progress: Progress, replied: Replied, refused: Refused, now_ns: int, polled_ns: int | None
+) -> list[Fact]:
     failure = Failure(
         kind=FAILURE_KIND_REJECTED,
         step=replied.step,
@@ -244,11 +262,12 @@ def _refused(step: StepRecord, progress: Progress, replied: Replied, refused: Re
         return [StepStuck(step=replied.step, operation=OPERATION_CONFIRM, failure=failure)]
     if step.plan.forward_only:
         return _try_again(step, progress, replied, failure, True, now_ns)
-    in_doubt = step.in_doubt and not refused.covers_earlier
+    in_doubt = (step.in_doubt or polled_ns is not None) and not refused.covers_earlier
     if step.plan.kind == STEP_KIND_PIVOT:
-        if in_doubt and now_ns < step.unanswered_until_ns:
+        working_until_ns = max(step.unanswered_until_ns, polled_ns or 0)
+        if in_doubt and now_ns < working_until_ns:
             # An attempt on its way may still take effect: the refusal is believed when that is over (G6).
-            return _try_again(step, progress, replied, failure, True, now_ns, step.unanswered_until_ns)
+            return _try_again(step, progress, replied, failure, True, now_ns, working_until_ns)
         in_doubt = False
     return [StepRejected(step=replied.step, attempt=replied.attempt, failure=failure, in_doubt=in_doubt)]
 
@@ -321,11 +340,17 @@ def _recovered(saga: Saga, now_ns: int) -> list[Fact]:
             if progress.open:
                 lost.append(AttemptLost(step=step.plan.name, operation=operation, attempt=progress.attempts))
             elif step.state == STEP_STATE_PENDING:
-                until = to_timestamp(now_ns + progress.policy.timeout_ns)
-                lost.append(
-                    AttemptLost(step=step.plan.name, operation=operation, attempt=progress.attempts, deadline=until)
-                )
+                lost.append(_lost_poll(step, progress, now_ns + progress.policy.timeout_ns))
     return lost
+
+
+def _lost_poll(step: StepRecord, progress: Progress, until_ns: int) -> AttemptLost:
+    return AttemptLost(
+        step=step.plan.name,
+        operation=OPERATION_EXECUTE,
+        attempt=progress.attempts,
+        deadline=to_timestamp(until_ns),
+    )
 
 
 def _cancelled(saga: Saga, request: CancelRequested) -> list[Fact]:

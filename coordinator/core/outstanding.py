@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from coordinator.core.instants import earliest
 from coordinator.core.state import Progress, Saga, StepRecord
@@ -137,10 +137,10 @@ class Outstanding:
         return not (self.due or self.calls or self.polls or self.wake_ns is not None)
 
 
-_NO_POLLS: Mapping[str, int] = MappingProxyType({})
+NO_POLLS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
-def outstanding(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int] = _NO_POLLS) -> Outstanding:
+def outstanding(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS) -> Outstanding:
     """What must be under way at that instant.
 
     `polled_until_ns` names the steps of which a poll of Execute may still be at work, and until when: polls are not

@@ -529,7 +529,12 @@ def _attempt_lost(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     _in_doubt(step, operation, from_timestamp(lost.deadline) if lost.HasField("deadline") else progress.deadline_ns)
     if was_pending:
         return
-    progress.last_failure = Failure(kind=FAILURE_KIND_LOST, step=lost.step, operation=operation)
+    progress.last_failure = Failure(
+        kind=FAILURE_KIND_LOST,
+        step=lost.step,
+        operation=operation,
+        message="the coordinator stopped while the call was in flight",
+    )
     if operation != OPERATION_EXECUTE or _must_go_on(step, operation):
         progress.spent -= 1
     _rest(saga, step, progress)

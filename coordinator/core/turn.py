@@ -16,7 +16,7 @@ from typing import Protocol
 from coordinator.core.decide import Fact, decide
 from coordinator.core.inputs import Begun, Input, InputFailed, OutputKnown, Skipped
 from coordinator.core.instants import to_timestamp
-from coordinator.core.outstanding import Due, EvaluationDue, OutputDue, outstanding
+from coordinator.core.outstanding import NO_POLLS, Due, EvaluationDue, OutputDue, outstanding
 from coordinator.core.state import Saga, StepRecord, apply
 from saga.v1 import event_pb2
 from saga.v1.event_pb2 import (
@@ -49,15 +49,15 @@ def turn(
     given: Input | None,
     now_ns: int,
     oracle: Oracle,
-    polled_until_ns: Mapping[str, int] | None = None,
+    polled_until_ns: Mapping[str, int] = NO_POLLS,
 ) -> list[SagaEvent]:
     """Take an input in, or only the time, and do what has become due; returns the events, already applied, in order.
 
-    `now_ns` must not be before the saga's last event. Forbidden is raised, and nothing is changed, where the input is
-    not allowed.
+    `now_ns` must not be before the saga's last event; `polled_until_ns` is as `outstanding` takes it. Forbidden is
+    raised, and nothing is changed, where the input is not allowed.
     """
-    events = record(saga, given, now_ns)
-    while due := outstanding(saga, now_ns, polled_until_ns or {}).due:
+    events = record(saga, given, now_ns, polled_until_ns)
+    while due := outstanding(saga, now_ns, polled_until_ns).due:
         for item in due:
             _record(saga, decide(saga, _answer(saga, item, oracle), now_ns), now_ns, events)
             if saga.setback is not None:
@@ -65,11 +65,13 @@ def turn(
     return events
 
 
-def record(saga: Saga, given: Input | None, now_ns: int) -> list[SagaEvent]:
+def record(
+    saga: Saga, given: Input | None, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS
+) -> list[SagaEvent]:
     """Take an input in, and do nothing of what has become due: for a coordinator that is about to stop."""
     events: list[SagaEvent] = []
     if given is not None:
-        _record(saga, decide(saga, given, now_ns), now_ns, events)
+        _record(saga, decide(saga, given, now_ns, polled_until_ns), now_ns, events)
     return events
 
 

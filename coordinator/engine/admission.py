@@ -37,7 +37,7 @@ def created(request: StartSagaRequest, definition: LoadedDefinition, uid: str) -
 
 
 def digest(request: StartSagaRequest, definition: LoadedDefinition) -> bytes:
-    """SHA-256 of the request, decoded: neither the order of fields and map entries nor the URL's prefix counts (G10)."""
+    """SHA-256 of the request, decoded: the order of fields and map entries and the URL's prefix do not count (G10)."""
     canonical = StartSagaRequest()
     canonical.CopyFrom(request)
     try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any as Anything
+from typing import TypeVar
 
 from google.protobuf.any_pb2 import Any
 
@@ -27,6 +29,8 @@ from coordinator.journal.port import DefinitionVersion, Journal
 from saga.v1.definition_pb2 import SagaDefinition
 from saga.v1.participant_pb2 import DescribeResponse
 from saga.v1.types_pb2 import STEP_STATE_COMPLETED, STEP_STATE_CONFIRMED, STEP_STATE_CONFIRMING
+
+T = TypeVar("T")
 
 Descriptions = Callable[[], Mapping[str, DescribeResponse | None]]
 
@@ -135,45 +139,57 @@ class Definitions:
         problems, pinned = await self._check(definition)
         if pinned is None:
             raise InvalidDefinition(problems)
-        registered = await self._journal.put_definition(
-            name=definition.name,
-            content=pinned.content,
-            digest=pinned.digest,
-            descriptors=pinned.descriptor_bytes,
-            create_time_ns=self._clock.now_ns(),
+        registered = await self._change(
+            self._journal.put_definition(
+                name=definition.name,
+                content=pinned.content,
+                digest=pinned.digest,
+                descriptors=pinned.descriptor_bytes,
+                create_time_ns=self._clock.now_ns(),
+            )
         )
-        self._for_starts.clear()
-        return Registered(await self._load(registered.definition), registered.created)
+        return Registered(await self.load(registered.definition), registered.created)
 
     async def get(self, name: str, version: int = 0) -> LoadedDefinition:
         """One version, or with 0 the newest that is not deprecated, else the newest. DefinitionNotFound."""
         stored = await self._journal.definition(name, version)
         if stored is None:
             raise DefinitionNotFound(name, version)
-        return await self._load(stored)
+        return await self.load(stored)
 
     async def newest(self, name: str, version: int) -> LoadedDefinition:
         """As `get`, for starting a saga: what was newest stays so until a version is registered or deprecated."""
-        key = (name, version)
-        loaded = self._for_starts.get(key)
+        key, known = (name, version), self._for_starts
+        loaded = known.get(key)
         if loaded is None:
-            loaded = self._for_starts[key] = await self.get(name, version)
-            while len(self._for_starts) > limits.DEFINITION_CACHE_MAX:
-                del self._for_starts[next(iter(self._for_starts))]
+            loaded = await self.get(name, version)
+            known[key] = loaded  # of use to nobody if a change has replaced `_for_starts` meanwhile
+            while len(known) > limits.DEFINITION_CACHE_MAX:
+                del known[next(iter(known))]
         return loaded
 
     async def deprecate(self, name: str, version: int) -> LoadedDefinition:
         """Stop new sagas on a version; DefinitionNotFound where there is no such version."""
-        stored = await self._journal.deprecate_definition(name, version)
-        self._for_starts.clear()
+        stored = await self._change(self._journal.deprecate_definition(name, version))
         if stored is None:
             raise DefinitionNotFound(name, version)
-        return await self._load(stored)
+        return await self.load(stored)
 
     async def pinned(self, name: str, version: int) -> LoadedDefinition:
         """A version that a saga runs on, for the definition's content alone: whether it is deprecated may be stale."""
         loaded = self._loaded.get((name, version))
         return loaded if loaded is not None else await self.get(name, version)
+
+    async def _change(self, write: Coroutine[Anything, Anything, T]) -> T:
+        """Carry a write through, whatever becomes of who asked for it, and then look anew at what is newest."""
+
+        async def carry_through() -> T:
+            try:
+                return await write
+            finally:
+                self._for_starts = {}
+
+        return await asyncio.shield(asyncio.ensure_future(carry_through()))
 
     async def _check(self, definition: SagaDefinition) -> tuple[tuple[Problem, ...], PinnedDefinition | None]:
         # Compiling a thousand expressions takes seconds; the event loop drives other sagas meanwhile.
@@ -183,14 +199,17 @@ class Definitions:
             return (*checked.problems, *unsupported), None
         return checked.problems, checked.pinned
 
-    async def _load(self, stored: DefinitionVersion) -> LoadedDefinition:
+    async def load(self, stored: DefinitionVersion) -> LoadedDefinition:
+        """What is stored, ready to be used."""
         key = (stored.name, stored.version)
         loaded = self._loaded.get(key)
         if loaded is None:
             descriptors = await self._journal.descriptors(stored.descriptors_digest)
             assert descriptors is not None, "a version and its descriptors are stored together"
-            loaded = self._loaded.setdefault(key, LoadedDefinition(stored, descriptors))
-        loaded.stored = stored
+            loaded = self._loaded.get(key) or LoadedDefinition(stored, descriptors)
+        if stored.deprecated:  # it never becomes usable again, so an older answer of the journal cannot say more
+            loaded.stored = stored
+        self._loaded[key] = loaded
         self._loaded.move_to_end(key)
         while len(self._loaded) > limits.DEFINITION_CACHE_MAX:
             self._loaded.popitem(last=False)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from coordinator.core import limits
 from coordinator.core.inputs import Accepted, Input, Replied, Reply, Unknown
+from coordinator.core.instants import earliest
 from coordinator.core.outstanding import Call, Outstanding, Poll
 from coordinator.core.state import Saga
 from coordinator.dataflow.program import Program
@@ -25,11 +27,22 @@ from saga.v1.types_pb2 import FAILURE_KIND_UNAVAILABLE, OPERATION_EXECUTE, Failu
 
 log = logging.getLogger(__name__)
 
-_SECOND_NS: Final = 1_000_000_000
+
+@dataclass(slots=True)
+class _Polling:
+    """When an accepted operation is asked again."""
+
+    due_ns: int
+    every_ns: int
+    in_flight: bool = False
 
 
 class Dispatcher:
-    """The calls, polls and timer of one saga. `give` takes what comes of them."""
+    """The calls, polls and timer of one saga. `give` takes what comes of them.
+
+    Everything begins in `call` and `dispatch`, and nothing in a timer: a timer only asks for another look. So no poll
+    goes out while an append is under way that may turn the saga back (G8).
+    """
 
     def __init__(
         self,
@@ -42,42 +55,37 @@ class Dispatcher:
         self._world = world
         self._give = give
         self._now_ns = now_ns
-        self._calls: set[Call] = set()
-        self._poll_timers: dict[str, asyncio.TimerHandle] = {}
-        self._polling: set[str] = set()
-        self._next_poll_ns: dict[str, int] = {}
+        self._made: set[Call] = set()
+        """The calls that were made and whose outcome is not recorded: none of them is made twice."""
+        self._polling: dict[Poll, _Polling] = {}
         self._timer: asyncio.TimerHandle | None = None
         self.polled_until_ns: dict[str, int] = {}
         """The steps of which a poll of Execute may still be at work, and until when (G8)."""
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call or a poll is in flight."""
-        return bool(self._calls or self._polling)
-
     def dispatch(self, saga: Saga, wanted: Outstanding, now_ns: int) -> None:
-        """Make the calls that are not in flight yet, plan the polls, and wake up in time."""
-        for call in wanted.calls:
-            if call not in self._calls:
-                self._calls.add(call)
+        """Make the calls that were not made yet, poll what is due, and wake up in time."""
+        self.call(saga, wanted.calls, now_ns)
+        next_poll_ns = self._poll_what_is_due(saga, wanted.polls, now_ns)
+        self._wake_at(earliest(wanted.wake_ns, next_poll_ns), now_ns)
+
+    def call(self, saga: Saga, calls: Sequence[Call], now_ns: int) -> None:
+        """Make the calls that were not made yet."""
+        self._made.intersection_update(calls)
+        for call in calls:
+            if call not in self._made:
                 timeout_ns = max(call.deadline_ns - now_ns, 0)
                 request = request_of(saga, self._program, call.step, call.operation, call.attempt, timeout_ns)
+                self._made.add(call)
                 self._world.tasks.spawn(self._call(call, request))
-        self._plan_polls(saga, wanted.polls)
-        self._wake_at(wanted.wake_ns, now_ns)
 
     def rest(self) -> None:
-        """Plan nothing more. What is in flight comes back by itself."""
+        """Look no more by itself. What is in flight comes back."""
         self._wake_at(None, 0)
-        for timer in self._poll_timers.values():
-            timer.cancel()
-        self._poll_timers.clear()
 
     # --- Calls ---
 
     async def _call(self, call: Call, request: Request) -> None:
         reply = await self._ask(request)
-        self._calls.discard(call)
         self._give(Replied(call.step, call.operation, call.attempt, reply, self._world.jitter()))
 
     async def _ask(self, request: Request) -> Reply:
@@ -95,33 +103,32 @@ class Dispatcher:
 
     # --- Polls ---
 
-    def _plan_polls(self, saga: Saga, polls: list[Poll]) -> None:
-        wanted = {poll.step: poll for poll in polls}
-        for name in [name for name in self._poll_timers if name not in wanted]:
-            self._poll_timers.pop(name).cancel()
-        for name, poll in wanted.items():
-            if name in self._poll_timers or name in self._polling:
-                continue
-            delay_ns = self._next_poll_ns.pop(name, poll.every_ns)
-            self._poll_timers[name] = asyncio.get_running_loop().call_later(
-                delay_ns / _SECOND_NS, self._start_poll, saga, poll
-            )
+    def _poll_what_is_due(self, saga: Saga, polls: Sequence[Poll], now_ns: int) -> int | None:
+        """Returns when the next poll is due."""
+        self._polling = {poll: self._polling.get(poll) or _first(poll, now_ns) for poll in polls}
+        for poll, polling in self._polling.items():
+            if not polling.in_flight and polling.due_ns <= now_ns:
+                self._start_poll(saga, poll, now_ns)
+                polling.in_flight = True
+        return earliest(*(polling.due_ns for polling in self._polling.values() if not polling.in_flight))
 
-    def _start_poll(self, saga: Saga, poll: Poll) -> None:
-        del self._poll_timers[poll.step]
-        self._polling.add(poll.step)
-        if poll.operation == OPERATION_EXECUTE:
-            self.polled_until_ns[poll.step] = self._now_ns() + poll.timeout_ns
+    def _start_poll(self, saga: Saga, poll: Poll, now_ns: int) -> None:
         request = request_of(saga, self._program, poll.step, poll.operation, poll.attempt, poll.timeout_ns)
-        self._world.tasks.spawn(self._poll(poll, request))
+        before_ns = self.polled_until_ns.get(poll.step, 0)
+        if poll.operation == OPERATION_EXECUTE:
+            self.polled_until_ns[poll.step] = max(before_ns, now_ns + poll.timeout_ns)
+        self._world.tasks.spawn(self._poll(poll, request, before_ns))
 
-    async def _poll(self, poll: Poll, request: Request) -> None:
+    async def _poll(self, poll: Poll, request: Request, before_ns: int) -> None:
         reply = await self._ask(request)
-        self._polling.discard(poll.step)
-        if not isinstance(reply, Unknown) or reply.answered:
-            self.polled_until_ns.pop(poll.step, None)
-        if isinstance(reply, Accepted):
-            self._next_poll_ns[poll.step] = reply.poll_after_ns
+        if poll.operation == OPERATION_EXECUTE and (not isinstance(reply, Unknown) or reply.answered):
+            self.polled_until_ns[poll.step] = before_ns  # an earlier poll that nobody answered still counts
+        polling = self._polling.get(poll)
+        if polling is not None:
+            if isinstance(reply, Accepted):
+                polling.every_ns = reply.poll_after_ns
+            polling.due_ns = self._now_ns() + polling.every_ns
+            polling.in_flight = False
         self._give(Replied(poll.step, poll.operation, poll.attempt, reply, self._world.jitter()))
 
     # --- The timer ---
@@ -131,5 +138,9 @@ class Dispatcher:
             self._timer.cancel()
             self._timer = None
         if wake_ns is not None:
-            delay_s = max(wake_ns - now_ns, 0) / _SECOND_NS
+            delay_s = max(wake_ns - now_ns, 0) / limits.SECOND_NS
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._give, None)
+
+
+def _first(poll: Poll, now_ns: int) -> _Polling:
+    return _Polling(now_ns + poll.every_ns, poll.every_ns)

@@ -9,8 +9,8 @@ stable storage:
 4. those who asked are answered, those who follow are told;
 5. what is outstanding is brought under way.
 
-When an append fails, nobody knows whether it is durable: the saga is read back from the journal and the replies are
-taken in again, which changes nothing where they were recorded after all.
+When an append fails, nobody knows whether it is durable: the saga is read back from the journal, which has all of its
+events or none, and where it has none the replies are taken in again.
 
 This module must not decide anything about the saga; that is the core's.
 """
@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,7 +36,7 @@ from coordinator.engine.errors import SequenceMismatch
 from coordinator.engine.index import index_of, listed
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.world import World
-from coordinator.journal.errors import JournalError, JournalUnavailable, UnreadableSaga
+from coordinator.journal.errors import JournalError, JournalUnavailable, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append
 from saga.v1.event_pb2 import SagaEvent
 from saga.v1.types_pb2 import SAGA_STATE_FAILED
@@ -56,15 +57,18 @@ class _Item:
     given: Input | None
     asked: asyncio.Future[None] | None = None
     expected_sequence: int = 0
+    refusal: Exception | None = None
+    """Why it was not taken in; told only when what it follows from is durable (G1)."""
 
     def settle(self, error: Exception | None = None) -> None:
         """Tell who asked."""
         if self.asked is None or self.asked.done():
             return
-        if error is None:
+        outcome = error or self.refusal
+        if outcome is None:
             self.asked.set_result(None)
         else:
-            self.asked.set_exception(error)
+            self.asked.set_exception(outcome)
 
 
 class Driver:
@@ -79,6 +83,8 @@ class Driver:
         self._dispatcher = Dispatcher(definition.program, world, self.give, self._now_ns)
         # A clock that was set back while nobody ran must not hold the saga at its last event.
         self._skew_ns = max(0, saga.last_time_ns - world.clock.now_ns())
+        self._looked_ns = saga.last_time_ns
+        """The instant up to which everything that is due has been done."""
         self._listed = listed(saga)
         self._inbox: list[_Item] = []
         self._readers: list[Callable[[Exception | None], None]] = []
@@ -115,27 +121,20 @@ class Driver:
         def reader(error: Exception | None) -> None:
             if seen.done():
                 return
-            if error is None:
+            try:
+                if error is not None:
+                    raise error
                 seen.set_result(look(self._saga))
-            else:
-                seen.set_exception(error)
+            except Exception as raised:  # what goes wrong here is the reader's
+                seen.set_exception(raised)
 
         self._readers.append(reader)
         return await seen
 
-    def begin(self) -> None:
-        """What the saga holds is durable: bring under way what is outstanding."""
-        self._dispatch()
-
     def drain(self) -> None:
-        """Start nothing more; what is in flight is still recorded when it comes back."""
+        """Decide on nothing more; what is in flight is still recorded when it comes back."""
         self._draining = True
         self._dispatcher.rest()
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is in flight or being recorded."""
-        return self._pumping or self._dispatcher.busy
 
     def stop(self) -> None:
         """Drive no longer. What is durable stays; whoever waits is sent away."""
@@ -162,37 +161,38 @@ class Driver:
 
     async def _pump(self) -> None:
         while self._inbox:
-            await self._take_in()
+            items, self._inbox = self._inbox, []
+            try:
+                await self._take_in(items)
+            except UnreadableSaga as error:
+                await self._set_aside(items, error.reason)
+            except JournalError as error:
+                log.error("saga %s is driven here no longer: %s", self.saga_id, error)  # expected (G12)
+                self._leave(items, error)
+            except Exception:  # a defect concerns this saga only: the others go on (rule 11)
+                log.exception("saga %s cannot be driven", self.saga_id)
+                await self._set_aside(items, "the coordinator failed to drive it; its log has the details")
         self._pumping = False
 
-    async def _take_in(self) -> None:
-        items, self._inbox = self._inbox, []
-        try:
-            events = self._turns(items)
-        except Exception:  # a defect in the core concerns this saga only: the others go on (rule 11)
-            log.exception("saga %s cannot be driven", self.saga_id)
-            await self._set_aside(items, "the coordinator failed to decide what follows; its log has the details")
-            return
+    async def _take_in(self, items: Sequence[_Item]) -> None:
+        events = self._turns(items)
         try:
             await self._append(events)
         except JournalUnavailable as error:
-            await self._take_back(items, error)
-        except JournalError as error:
-            log.error("saga %s is driven here no longer: %s", self.saga_id, error)  # expected (G12)
-            self._leave(items, error)
+            await self._take_back(items, events, error)
         else:
             self._publish(items, events)
 
     def _turns(self, items: Sequence[_Item]) -> list[SagaEvent]:
         """Take the inputs in, one after the other; what they lead to is one append."""
-        now_ns = self._now_ns()
+        now_ns = self._looked_ns = self._now_ns()
         events: list[SagaEvent] = []
         for item in items:
             try:
                 self._expect(item.expected_sequence)
                 events += self._turn(item.given, now_ns)
             except (Forbidden, SequenceMismatch) as refused:
-                item.settle(refused)
+                item.refusal = refused
         return events
 
     def _expect(self, sequence: int) -> None:
@@ -201,7 +201,7 @@ class Driver:
 
     def _turn(self, given: Input | None, now_ns: int) -> list[SagaEvent]:
         if self._draining:
-            return record(self._saga, given, now_ns)
+            return record(self._saga, given, now_ns, self._dispatcher.polled_until_ns)
         return turn(self._saga, given, now_ns, self._definition.oracle, self._dispatcher.polled_until_ns)
 
     async def _append(self, events: Sequence[SagaEvent]) -> None:
@@ -218,66 +218,78 @@ class Driver:
             item.settle()
         self._serve_readers(None)
         if events:
-            log_transitions(self._saga, events)
-            self._world.changes.publish(self.saga_id)
+            self._tell(events)
         if self._saga.ended or self._saga.state == SAGA_STATE_FAILED:
             self.stop()
         else:
             self._dispatch()
 
+    def _tell(self, events: Sequence[SagaEvent]) -> None:
+        log_transitions(self._saga, events)
+        self._world.changes.publish(self.saga_id)
+
     def _dispatch(self) -> None:
-        if self._draining:
-            return
-        now_ns = self._now_ns()
-        wanted = outstanding(self._saga, now_ns, self._dispatcher.polled_until_ns)
-        self._dispatcher.dispatch(self._saga, wanted, now_ns)
+        # As of the turn, not of now: what has become due since is woken up for, and not passed over.
+        wanted = outstanding(self._saga, self._looked_ns, self._dispatcher.polled_until_ns)
+        self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
 
     # --- When the journal fails ---
 
-    async def _take_back(self, items: Sequence[_Item], error: JournalUnavailable) -> None:
-        """Read the saga back, since the append may be durable or not, and take the replies in again.
+    async def _take_back(self, items: Sequence[_Item], events: Sequence[SagaEvent], error: JournalUnavailable) -> None:
+        """Read the saga back, and where the events are not durable take the replies in again.
 
         Who asked is told that it is not known; what was in flight stays in flight.
         """
         for item in items:
             item.settle(error)
-        self._troubles += 1
-        try:
-            self._saga = await self._read_back()
-        except JournalError as unreadable:
-            await self._set_aside(items, str(unreadable))
-            return
-        except IllegalEvent as illegal:
-            await self._set_aside(items, str(illegal))
-            return
+        await self._pause(error)
+        self._saga = await self._read_back()
         self._listed = ()  # whether the row was written is not known either
-        self._inbox[:0] = [item for item in items if item.asked is None] or [_Item(None)]
+        again: list[_Item] = []
+        if self._saga.last_sequence >= events[-1].sequence:
+            self._tell(events)
+        else:
+            again = [item for item in items if item.asked is None]
+        self._inbox[:0] = again or [_Item(None)]
 
     async def _read_back(self) -> Saga:
-        while True:
-            self._serve_readers(JournalUnavailable("the journal cannot be written"))
-            delay_ns = _READ_BACK.backoff_ns(self._troubles, self._world.jitter())
-            await asyncio.sleep(delay_ns / limits.SECOND_NS)
-            try:
-                events = await self._world.journal.read(self.saga_id)
-            except JournalUnavailable:
-                self._troubles += 1
-                continue
+        events = await self._insist(lambda: self._world.journal.read(self.saga_id))
+        try:
             return fold(Saga(self.saga_id, self._definition.plan), events)
+        except IllegalEvent as illegal:
+            raise UnreadableSaga(self.saga_id, str(illegal)) from illegal
 
     async def _set_aside(self, items: Sequence[_Item], reason: str) -> None:
         """Nothing more is appended to a saga that cannot be read or driven; it is shown as it is (rule 11)."""
+        for item in items:
+            item.settle(UnreadableSaga(self.saga_id, reason))
         try:
-            await self._world.journal.quarantine(self.saga_id, reason)
-        except JournalError as error:
-            log.warning("saga %s could not be marked as unreadable: %s", self.saga_id, error)
-        self._world.changes.publish(self.saga_id)
-        self._leave(items, UnreadableSaga(self.saga_id, reason))
+            with suppress(SagaNotFound):
+                await self._insist(lambda: self._world.journal.quarantine(self.saga_id, reason))
+        finally:
+            self._world.changes.publish(self.saga_id)
+            self.stop()
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the journal answers, however long that takes."""
+        while True:
+            try:
+                return await ask()
+            except JournalUnavailable as error:
+                await self._pause(error)
+
+    async def _pause(self, error: JournalUnavailable) -> None:
+        """Send away who waits, and give the journal time."""
+        for item in self._inbox:
+            item.settle(error)
+        self._inbox = [item for item in self._inbox if item.asked is None]
+        self._serve_readers(error)
+        self._troubles += 1
+        await asyncio.sleep(_PATIENCE.backoff_ns(self._troubles, self._world.jitter()) / limits.SECOND_NS)
 
     def _leave(self, items: Sequence[_Item], error: Exception) -> None:
         for item in items:
             item.settle(error)
-        self._serve_readers(error)
         self.stop()
 
     def _now_ns(self) -> int:
@@ -289,7 +301,7 @@ class Driver:
             reader(error)
 
 
-_READ_BACK = retry.Policy(
+_PATIENCE = retry.Policy(
     timeout_ns=0,
     attempts_max=limits.UNLIMITED,
     initial_backoff_ns=50 * limits.MILLISECOND_NS,

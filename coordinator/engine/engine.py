@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ from coordinator.engine.index import index_of
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.uid import uuid7
 from coordinator.engine.world import World
-from coordinator.journal.errors import JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
+from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.event_pb2 import SagaEvent
@@ -84,8 +84,8 @@ class Engine:
             if request.saga_id and await self._is_the_same(request):
                 return Started(request.saga_id, created=False)
             raise
-        try:
-            await self._append_first(saga, events, definition)
+        try:  # in a task of its own: a caller that is gone must not leave a saga behind that nobody drives
+            await asyncio.shield(self._world.tasks.spawn(self._create(saga, events, definition)))
         except SagaExists:
             if await self._is_the_same(request):
                 return Started(saga.saga_id, created=False)
@@ -95,7 +95,7 @@ class Engine:
     async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
         if self._draining:
             raise ShuttingDown
-        if len(self._drivers) >= self._unfinished_max:
+        if self.unfinished >= self._unfinished_max:
             message = f"{self._unfinished_max} sagas are unfinished, and no more are taken"
             raise OverLimit(message, limits.ADMISSION_RETRY_AFTER_NS)
         definition = await self.definitions.newest(request.definition, request.version)
@@ -116,9 +116,8 @@ class Engine:
         apply(saga, created)
         return saga, [created, *turn(saga, None, now_ns, definition.oracle)]
 
-    async def _append_first(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
-        if saga.saga_id in self._taking_up:
-            raise SagaExists(saga.saga_id)
+    async def _create(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
+        await self._until_free(saga.saga_id)
         with self._taking(saga.saga_id):
             try:
                 await self._journal.append(Append(saga.saga_id, events, index_of(saga)))
@@ -126,7 +125,7 @@ class Engine:
                 self._world.tasks.spawn(self._take_up_when_possible(saga.saga_id))  # it may be durable all the same
                 raise
             log_transitions(saga, events)
-            self._add(Driver(saga, definition, self._world, self._remove)).begin()
+            self._add(Driver(saga, definition, self._world, self._remove)).give(None)
 
     async def _is_the_same(self, request: StartSagaRequest) -> bool:
         """Whether a saga of that id was started with this request; False where there is none. StartedDifferently."""
@@ -178,7 +177,9 @@ class Engine:
                 except TimeoutError:
                     return False
 
-    async def watch(self, saga_id: str, after_sequence: int) -> AsyncIterator[tuple[SagaEvent, SagaState.ValueType]]:
+    async def watch(
+        self, saga_id: str, after_sequence: int
+    ) -> AsyncGenerator[tuple[SagaEvent, SagaState.ValueType], None]:
         """The events behind `after_sequence` as they become durable, each with the saga's state after it.
 
         Ends with the saga; stays open while it stands FAILED. SagaNotFound, UnreadableSaga; ShuttingDown where the
@@ -208,12 +209,10 @@ class Engine:
 
     async def _fold(self, index: SagaIndex) -> tuple[Saga, LoadedDefinition]:
         """The saga as the journal has it."""
-        try:
+        with _readable(index.saga_id):
             definition = await self.definitions.pinned(index.definition, index.version)
             events = await self._journal.read(index.saga_id)
             return fold(Saga(index.saga_id, definition.plan), events), definition
-        except (DefinitionNotFound, UnreadableDefinitionError, IllegalEvent) as error:
-            raise UnreadableSaga(index.saga_id, str(error)) from error
 
     # --- Steering ---
 
@@ -231,14 +230,14 @@ class Engine:
                 continue
             return
         saga = await self.read(saga_id, _itself)
-        decide(saga, given, self._world.clock.now_ns())  # of a saga that nobody drives it is Forbidden
+        decide(saga, given, self._world.clock.now_ns())  # of a saga that nobody has to drive it is Forbidden
+        raise ShuttingDown
 
     # --- Who drives which saga ---
 
     async def _driver(self, saga_id: str) -> Driver | None:
         """Who drives the saga; somebody is found where nobody does. None where it has ended or stands FAILED."""
-        while (taking_up := self._taking_up.get(saga_id)) is not None:
-            await asyncio.shield(taking_up)
+        await self._until_free(saga_id)
         driver = self._drivers.get(saga_id)
         return driver if driver is not None else await self._take_up(saga_id)
 
@@ -250,21 +249,34 @@ class Engine:
             if index.ended or index.state == SAGA_STATE_FAILED or self._draining:
                 return None
             try:
-                saga, definition = await self._fold(index)
+                driver = await self._driver_of(index)
             except UnreadableSaga as error:
                 log.error("a saga is set aside: %s", error)  # the error says all there is to say
                 await self._journal.quarantine(saga_id, error.reason)
                 self._world.changes.publish(saga_id)
                 return None
-            driver = self._add(Driver(saga, definition, self._world, self._remove))
-            driver.give(Recovered())
+            self._add(driver).give(Recovered())
             return driver
 
-    async def _take_up_when_possible(self, saga_id: str) -> None:
-        """Find somebody to drive the saga, however long the journal cannot be read."""
+    async def _driver_of(self, index: SagaIndex) -> Driver:
+        saga, definition = await self._fold(index)
+        with _readable(index.saga_id):
+            return Driver(saga, definition, self._world, self._remove)
+
+    async def _take_up_when_possible(self, saga_id: str) -> bool:
+        """Find somebody to drive the saga, however long the journal cannot be used; False where nobody has to."""
         async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
-            with attempt, suppress(SagaNotFound):
-                await self._driver(saga_id)
+            with attempt:
+                try:
+                    return await self._driver(saga_id) is not None
+                except SagaNotFound:
+                    return False
+        raise AssertionError("tenacity retries without end")
+
+    async def _until_free(self, saga_id: str) -> None:
+        """Wait while somebody else finds a driver for the saga."""
+        while (taking_up := self._taking_up.get(saga_id)) is not None:
+            await asyncio.shield(taking_up)
 
     @contextmanager
     def _taking(self, saga_id: str) -> Iterator[None]:
@@ -300,9 +312,8 @@ class Engine:
             page = await self._unfinished_page(after)
             for batch in _batches(page.items, limits.RECOVERY_CONCURRENCY):
                 async with asyncio.TaskGroup() as group:
-                    for index in batch:
-                        group.create_task(self._take_up_when_possible(index.saga_id))
-            taken_up += len(page.items)
+                    tasks = [group.create_task(self._take_up_when_possible(index.saga_id)) for index in batch]
+                taken_up += sum(task.result() for task in tasks)
             after = page.next
             if after is None:
                 break
@@ -315,7 +326,7 @@ class Engine:
         raise AssertionError("tenacity retries without end")
 
     async def drain(self, timeout_s: float) -> bool:
-        """Start nothing more, and wait for what is in flight to be recorded; False where the time is over before."""
+        """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
         self._draining = True
         self._world.changes.publish_all()
         for driver in list(self._drivers.values()):
@@ -331,8 +342,8 @@ class Engine:
 
     @property
     def unfinished(self) -> int:
-        """How many sagas are driven now."""
-        return len(self._drivers)
+        """How many sagas are driven now, or are about to be."""
+        return len(self._drivers) + len(self._taking_up)
 
 
 _WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
@@ -340,6 +351,20 @@ _WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
 
 def _itself(saga: Saga) -> Saga:
     return saga
+
+
+@contextmanager
+def _readable(saga_id: str) -> Iterator[None]:
+    """Whatever goes wrong inside means that this saga cannot be read, and concerns no other (rule 11)."""
+    try:
+        yield
+    except JournalError:
+        raise
+    except (DefinitionNotFound, UnreadableDefinitionError, IllegalEvent) as error:
+        raise UnreadableSaga(saga_id, str(error)) from error
+    except Exception as error:
+        log.exception("saga %s cannot be read", saga_id)
+        raise UnreadableSaga(saga_id, "the coordinator failed to read it; its log has the details") from error
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

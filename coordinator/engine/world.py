@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from coordinator.core.inputs import Reply
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock
 from coordinator.journal.port import Journal
 from coordinator.participants.call import Call
+
+T = TypeVar("T")
 
 
 class Caller(Protocol):
@@ -29,13 +31,14 @@ class Tasks:
     """The tasks of an engine: kept so that none is collected while it runs, and ended together."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run it on its own."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def join(self, timeout_s: float) -> bool:
         """Wait until all have ended; False where the time is over before."""

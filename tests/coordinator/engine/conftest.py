@@ -1,0 +1,14 @@
+"""The engine's tests run in virtual time: none of them sleeps."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.support.virtual_time import VirtualTimeLoop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual": VirtualTimeLoop}

@@ -1,0 +1,131 @@
+"""Flags over environment over a TOML file over defaults."""
+
+from pathlib import Path
+
+import pytest
+
+from coordinator.config import ConfigurationError, Settings, load
+
+TOML = """
+listen = "0.0.0.0:1"
+journal = "from_file.db"
+log_level = "debug"
+unfinished_sagas_max = 5
+
+[participants]
+inventory = "127.0.0.1:50061"
+payment = "127.0.0.1:50062"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SAGA_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "saga.toml"
+    path.write_text(TOML)
+    return path
+
+
+def problems(path: Path | None = None, **flags: object) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        load(path, **flags)
+    return str(refused.value).splitlines()
+
+
+def test_everything_has_a_default() -> None:
+    settings = load()
+    assert settings.listen == "127.0.0.1:7400"
+    assert settings.journal == Path("saga.db")
+    assert settings.participants == {}
+    assert (settings.log_level, settings.log_format) == ("info", "text")
+    assert settings.unfinished_sagas_max == 100_000
+    assert settings.drain_seconds == 10
+
+
+def test_a_file_is_read(file: Path) -> None:
+    settings = load(file)
+    assert settings.listen == "0.0.0.0:1"
+    assert settings.journal == Path("from_file.db")
+    assert settings.participants == {"inventory": "127.0.0.1:50061", "payment": "127.0.0.1:50062"}
+    assert settings.unfinished_sagas_max == 5
+
+
+def test_the_environment_wins_over_the_file_and_flags_over_both(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("SAGA_JOURNAL", "from_environment.db")
+    monkeypatch.setenv("SAGA_PARTICIPANTS", '{"payment": "other:1", "shipping": "other:2"}')
+    settings = load(file, listen="127.0.0.1:3", journal=None)
+    assert settings.listen == "127.0.0.1:3"
+    assert settings.journal == Path("from_environment.db")
+    assert settings.log_level == "debug"
+    assert settings.participants == {
+        "inventory": "127.0.0.1:50061",
+        "payment": "other:1",
+        "shipping": "other:2",
+    }
+    assert load(file, participants={"payment": "flag:1"}).participants["payment"] == "flag:1"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:7400", "[::1]:65535", "0.0.0.0:1", "a-host.example:80"])
+def test_addresses(listen: str) -> None:
+    assert load(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize("listen", ["", "7400", ":7400", "localhost", "localhost:", "::1:80", "host:65536", "h:1\n"])
+def test_what_is_no_address_is_refused(listen: str) -> None:
+    assert problems(listen=listen) == (f"listen: `{listen}` is not HOST:PORT").splitlines()
+
+
+def test_every_problem_is_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        'listen = "x"\nlog_level = "loud"\nunfinished_sagas_max = 0\ndrain_seconds = -1\ncolour = "blue"\n'
+        '[participants]\nUpper = "a:1"\nempty = " "\n'
+    )
+    lines = problems(path)
+    assert sorted(line.partition(":")[0] for line in lines) == [
+        "colour",
+        "drain_seconds",
+        "listen",
+        "log_level",
+        "participants.Upper",
+        "participants.empty",
+        "unfinished_sagas_max",
+    ]
+    assert "participants.empty: there is no target, for instance `127.0.0.1:50061`" in lines
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "with space", "a" * 65, "a/b", "a.b"])
+def test_names_of_participants(name: str) -> None:
+    assert len(problems(participants={name: "h:1"})) == 1
+    assert load(participants={"a-b_9" + "x" * 59: "h:1"}).participants
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    assert problems(missing) == [f"--config: there is no file {missing}"]
+    assert problems(tmp_path) == [f"--config: there is no file {tmp_path}"]
+    broken = tmp_path / "broken.toml"
+    broken.write_text("listen = \n")
+    (line,) = problems(broken)
+    assert line.startswith(f"{broken}: ")
+    assert "line 1" in line
+    broken.write_bytes(b"\xff\xfe")
+    (line,) = problems(broken)
+    assert line.startswith(f"{broken}: ")
+
+
+def test_an_environment_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_PARTICIPANTS", "shop=127.0.0.1:1")
+    (line,) = problems()
+    assert "SAGA_PARTICIPANTS is a JSON object" in line
+
+
+def test_a_flag_that_nobody_knows_is_refused() -> None:
+    (line,) = problems(colour="blue")
+    assert line.startswith("colour: ")
