@@ -92,9 +92,7 @@ def _instant(text: str, sign: int) -> Timestamp:
     return timestamp
 
 
-OutputOption = Annotated[
-    Format, typer.Option("--output", "-o", help="`json`: canonical protobuf JSON.")
-]
+OutputOption = Annotated[Format, typer.Option("--output", "-o", help="`json`: canonical protobuf JSON.")]
 SagaIdArgument = Annotated[str, typer.Argument(metavar="ID", help="The saga's id.", show_default=False)]
 VersionOption = Annotated[int, typer.Option("--version", min=0, help="0: the newest that is not deprecated.")]
 LabelsOption = Annotated[
