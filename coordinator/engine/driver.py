@@ -231,7 +231,10 @@ class Driver:
     def _dispatch(self) -> None:
         # As of the turn, not of now: what has become due since is woken up for, and not passed over.
         wanted = outstanding(self._saga, self._looked_ns, self._dispatcher.polled_until_ns)
-        self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
+        if self._draining:  # an attempt that is journaled and never made would be lost, and have spent its budget
+            self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
+        else:
+            self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
 
     # --- When the journal fails ---
 

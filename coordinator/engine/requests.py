@@ -45,7 +45,7 @@ def request_of(
         timeout_ns=timeout_ns,
         expected_output_type=program.output_type(step_name),
         check_output=lambda output: program.accepts_output(step_name, output),
-        output=step.output if operation != OPERATION_EXECUTE else None,
+        output=step.output,
         cause=saga.failure if operation == OPERATION_COMPENSATE else None,
     )
 

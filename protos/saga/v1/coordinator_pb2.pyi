@@ -328,7 +328,7 @@ class OperationProgress(_message.Message):
 
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt or poll is due. Unset: none is planned."""
+        """When the next attempt is due. Unset: none is planned."""
 
     def __init__(
         self,
@@ -406,7 +406,7 @@ class StepWait(_message.Message):
     operation: _types_pb2.Operation.ValueType
     """The operation."""
     reason: _builtins.str
-    """For people: `answer`, `next attempt`, `next poll`, or why an earlier call must run out first."""
+    """For people: `answer`, `next attempt`, that the participant is to finish, or why an earlier call must run out first."""
     def __init__(
         self,
         *,

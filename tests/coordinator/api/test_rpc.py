@@ -1,7 +1,7 @@
 """Between gRPC and the services, over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from typing import Any
 
 import grpc
@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 
-from coordinator.api.rpc import Gate, Gates
+from coordinator.api.rpc import Gate, Gates, handler_of
 from coordinator.core import limits
 from coordinator.engine.errors import OverLimit
 from saga.v1 import coordinator_pb2 as pb
@@ -197,6 +197,47 @@ async def test_a_call_whose_deadline_passes_leaves_nothing_behind(caplog: pytest
         await _nobody_follows(api)
         assert (await api.sagas.GetSaga(pb.GetSagaRequest(saga_id="s"))).saga.saga_id == "s"
         assert caplog.records == []
+
+
+async def test_a_stream_that_is_cancelled_while_it_writes_is_closed_before_the_call_ends() -> None:
+    happened: list[str] = []
+    responses: list[AsyncGenerator[pb.WatchSagaResponse, None]] = []
+
+    class Service:
+        def WatchSaga(self, *_: object) -> AsyncGenerator[pb.WatchSagaResponse, None]:  # noqa: N802  gRPC's name
+            responses.append(self._responses())  # kept, so that no garbage collector closes it
+            return responses[0]
+
+        async def _responses(self) -> AsyncGenerator[pb.WatchSagaResponse, None]:
+            try:
+                yield pb.WatchSagaResponse()
+            finally:
+                happened.append("closed")
+
+    writing = asyncio.Event()
+
+    class Context:
+        def time_remaining(self) -> None:
+            return None
+
+        async def write(self, _: bytes) -> None:
+            writing.set()
+            await asyncio.Event().wait()  # the client does not read
+
+        async def abort(self, *_: object) -> None:
+            happened.append("aborted")
+
+    class Details:
+        method = "/saga.v1.CoordinatorService/WatchSaga"
+        invocation_metadata = ()
+
+    details: Any = Details()
+    handler: Any = handler_of(SERVICES[0], Service(), Gates()).service(details)
+    call = asyncio.create_task(handler.unary_stream(b"", Context()))
+    await writing.wait()
+    call.cancel()
+    await call
+    assert happened == ["closed", "aborted"]
 
 
 async def test_a_start_whose_caller_goes_away_is_carried_through() -> None:

@@ -1,12 +1,15 @@
 """CoordinatorService, over a real socket."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.api import paging, sagas
+from coordinator.api.rpc import Caller
+from coordinator.api.sagas import SagaService
 from coordinator.core.limits import SECOND_NS
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1.types_pb2 import (
@@ -226,6 +229,25 @@ async def test_a_watch_follows_a_saga_to_its_end() -> None:
         seen = await watching
         assert seen == await api.bench.journaled()
         assert await _watched(api, after_sequence=4) == seen[4:]
+
+
+async def test_a_watch_that_is_closed_leaves_nothing_behind_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as api:
+        await _pending(api)
+        service = SagaService(api.bench.engine, api.bench.journal, api.bench.clock)
+        opened = []
+        engine_watch = api.bench.engine.watch
+
+        def watch_and_keep(saga_id: str, after: int) -> Any:
+            opened.append(engine_watch(saga_id, after))  # kept, so that no garbage collector closes it
+            return opened[0]
+
+        monkeypatch.setattr(api.bench.engine, "watch", watch_and_keep)
+        watch = service.WatchSaga(pb.WatchSagaRequest(saga_id="s"), Caller(None))
+        await anext(watch)
+        assert list(api.bench.changes._followers) == ["s"]
+        await watch.aclose()
+        assert api.bench.changes._followers == {}
 
 
 async def test_a_watch_says_where_the_saga_stands_after_each_event() -> None:

@@ -10,7 +10,7 @@ from coordinator.core.inputs import Begun, InputFailed, OutputKnown, Skipped
 from coordinator.engine.errors import DefinitionNotFound, InvalidDefinition
 from coordinator.journal.errors import JournalUnavailable
 from coordinator.journal.memory import MemoryJournal
-from coordinator.journal.port import RegisteredDefinition
+from coordinator.journal.port import DefinitionVersion, RegisteredDefinition
 from tests.coordinator.engine.bench import EXECUTE, bench, definition, descriptions, done, step, text
 from tests.support.virtual_time import settled
 
@@ -87,6 +87,17 @@ async def test_registering_a_deprecated_version_again_leaves_it_deprecated() -> 
         assert registered.loaded.stored.deprecated
 
 
+async def test_an_older_answer_of_the_journal_does_not_make_a_version_usable_again() -> None:
+    async with bench() as b:
+        await b.register(step("a"))
+        older = await b.journal.definition("order", 1)
+        assert older is not None
+        await b.definitions.deprecate("order", 1)
+        assert (await b.definitions.newest("order", 1)).stored.deprecated
+        await b.definitions.load(older)
+        assert (await b.definitions.newest("order", 1)).stored.deprecated
+
+
 class Slow(MemoryJournal):
     """Answers what is newest only when the test lets it."""
 
@@ -115,6 +126,30 @@ async def test_a_start_that_looks_while_a_version_is_deprecated_does_not_make_th
             successor.gate.set()
             await asyncio.gather(looking, deprecating)
             assert (await b.definitions.newest("order", 0)).stored.deprecated
+
+
+async def test_a_start_that_looks_while_a_version_is_registered_does_not_make_the_old_answer_stay() -> None:
+    class Slower(MemoryJournal):
+        """Finds the version at once, and tells it when the test lets it."""
+
+        gate: asyncio.Event | None = None
+
+        async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
+            found = await super().definition(name, version)
+            if self.gate is not None:
+                await self.gate.wait()
+            return found
+
+    journal = Slower()
+    async with bench(journal=journal) as b:
+        await b.register(step("a"))
+        journal.gate = asyncio.Event()
+        looking = asyncio.create_task(b.definitions.newest("order", 0))
+        await settled()
+        await b.register(step("b"))
+        journal.gate.set()
+        await looking
+        assert (await b.definitions.newest("order", 0)).definition.version == 2
 
 
 @pytest.mark.parametrize("durable", [True, False])

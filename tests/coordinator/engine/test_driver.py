@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from coordinator.core import limits
 from coordinator.core.decide import Forbidden
 from coordinator.core.inputs import CancelRequested
 from coordinator.core.instants import to_timestamp
@@ -15,6 +16,7 @@ from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Append
 from saga.v1.event_pb2 import CompensationStarted, SagaEvent
 from tests.coordinator.engine.bench import (
+    ABORTED,
     COMPENSATE,
     EXECUTE,
     REFUSED,
@@ -152,6 +154,21 @@ async def test_a_reply_that_waits_to_be_taken_in_is_not_asked_for_again() -> Non
         b.journal.release()
         assert await b.ended() == "COMPLETED"
         assert sorted(b.participants.made()) == ["a execute 1", "b execute 1"]
+
+
+async def test_what_becomes_due_while_an_append_is_under_way_is_not_passed_over() -> None:
+    async with bench() as b:
+        await b.register(step("a"))
+        b.participants.hold("a")
+        await b.start()
+        await settled()
+        b.participants.script("a", EXECUTE, done())
+        b.journal.hold()
+        b.participants.answer("a", ABORTED)
+        await asyncio.sleep(5)  # the backoff is half a second
+        b.journal.release()
+        assert await b.ended() == "COMPLETED"
+        assert b.participants.made() == ["a execute 1", "a execute 2"]
 
 
 # --- An append fails --------------------------------------------------------------------------------------------------
@@ -296,8 +313,9 @@ async def test_a_cancel_whose_append_fails_is_answered_unavailable(durable: bool
 async def test_readers_and_askers_are_sent_away_while_the_journal_is_down() -> None:
     journal = Outage()
     async with bench(journal=journal) as b:
-        await b.register(step("a"))
+        await b.register(step("a"), step("b"))
         b.participants.hold("a")
+        b.participants.script("b", EXECUTE, accepted(1e6))
         await b.start()
         await settled()
         journal.fail_next()
@@ -310,8 +328,30 @@ async def test_readers_and_askers_are_sent_away_while_the_journal_is_down() -> N
                 await ask
             assert elapsed_s() - began_s <= 5
         journal.down = False
-        await asyncio.sleep(5)
-        assert await b.ended() == "COMPLETED"
+        await asyncio.sleep(10)
+        assert await b.state() == "RUNNING"  # who was sent away is not served later
+        assert b.participants.made() == ["a execute 1", "b execute 1"]
+
+
+async def test_lists_do_not_keep_what_an_append_that_failed_and_is_durable_said() -> None:
+    """The row goes to `needs attention` and back, and nobody knew of the first."""
+
+    class FailsAtTheTenth(MemoryJournal):
+        async def append(self, append: Append) -> None:
+            if any(event.attempt_failed.attempt == limits.ATTENTION_AFTER_ATTEMPTS for event in append.events):
+                self.fail_next(durable=True)
+            await super().append(append)
+
+    async with bench(journal=FailsAtTheTenth()) as b:
+        await b.register(step("a", "RETRIABLE"), step("b", "RETRIABLE"))
+        b.participants.script("a", EXECUTE, *[ABORTED] * limits.ATTENTION_AFTER_ATTEMPTS, done())
+        b.participants.script("b", EXECUTE, accepted(1e6))
+        await b.start()
+        await asyncio.sleep(3600)
+        saga = await b.look()
+        assert saga.steps[0].progress[EXECUTE].attempts == limits.ATTENTION_AFTER_ATTEMPTS + 1
+        assert not saga.needs_attention
+        assert await b.journal.find("s") == index_of(saga)
 
 
 async def test_a_saga_that_cannot_be_read_back_is_set_aside() -> None:
@@ -404,9 +444,11 @@ async def test_a_defect_concerns_its_saga_only(
         program = (await b.definitions.get("order")).program
         with monkeypatch.context() as broken:
             broken.setattr(program, "step_input", lambda *_: 1 / 0)
-            b.participants.answer("a", done())
             waiting = asyncio.create_task(b.engine.wait("broken", 1e6))
             await settled()
+            b.participants.answer("a", done())
+            await settled()
+        assert waiting.done()
         assert await waiting  # it is shown as FAILED
         with pytest.raises(UnreadableSaga):
             await b.look("broken")

@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any
 
 from coordinator.core import limits
 from coordinator.core.decide import Forbidden
-from coordinator.core.inputs import CancelRequested
+from coordinator.core.inputs import CancelRequested, Reply
 from coordinator.engine.errors import (
     DefinitionDeprecated,
     DefinitionNotFound,
@@ -21,6 +21,7 @@ from coordinator.engine.errors import (
 from coordinator.journal.errors import JournalUnavailable, SagaNotFound, UnreadableSaga
 from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Page, SagaCursor, SagaIndex
+from coordinator.participants.call import Call
 from saga.v1.event_pb2 import SagaEvent
 from saga.v1.types_pb2 import SAGA_STATE_FAILED, SagaState
 from tests.coordinator.engine.bench import (
@@ -324,6 +325,22 @@ async def test_rule_11_what_cannot_be_read_is_set_aside_and_the_others_go_on(
                 assert len([line for line in caplog.messages if saga_id in line]) == 1
             async with restarted(b) as later:
                 assert await later.engine.recover() == 0  # set aside once and for all
+
+
+async def test_rule_11_who_waits_is_told_when_a_saga_is_set_aside() -> None:
+    """It could still be read when the wait began."""
+    async with bench() as first:
+        await first.register(step("a"))
+        first.participants.hold("a")
+        await first.start()
+        await settled()
+        async with restarted(first) as b:
+            waiting = asyncio.create_task(b.engine.wait("s", 1e6))
+            await settled()
+            b.journal.damage("s", 2, b"\xff")
+            assert await b.engine.recover() == 0
+            assert await waiting
+            assert elapsed_s() < 1
 
 
 async def test_rule_11_a_definition_that_cannot_be_used_concerns_its_sagas_only() -> None:
@@ -734,6 +751,39 @@ async def test_a_drain_ends_polls_timers_waits_and_watches() -> None:
         assert b.changes._followers == {}
 
 
+async def test_a_drain_does_not_poll_again() -> None:
+    async def slow(_call: Call) -> Reply:
+        await asyncio.sleep(1)
+        return accepted(0.01)
+
+    async with bench() as b:
+        await b.register(step("a"), step("b", execute=policy(timeout=50)), graph=True)
+        b.participants.script("a", EXECUTE, accepted(1), slow)
+        b.participants.hold("b")
+        await b.start()
+        await asyncio.sleep(1.5)  # the first poll is in flight
+        draining = asyncio.create_task(b.engine.drain(60))
+        await asyncio.sleep(30)
+        b.participants.answer("b", done())
+        assert await draining
+        assert sorted(b.participants.made()) == ["a execute 1", "a execute 1", "b execute 1"]
+
+
+async def test_a_drain_begins_no_other_attempt_however_long_it_takes() -> None:
+    async with bench() as b:
+        await b.register(step("a", execute=policy(backoff=2)), step("b", execute=policy(timeout=50)), graph=True)
+        b.participants.script("a", EXECUTE, ABORTED)
+        b.participants.hold("b")
+        await b.start()
+        await settled()
+        draining = asyncio.create_task(b.engine.drain(60))
+        await asyncio.sleep(30)
+        assert sorted(b.participants.made()) == ["a execute 1", "b execute 1"]
+        b.participants.answer("b", done())
+        assert await draining
+        assert elapsed_s() < 31
+
+
 async def test_a_cancel_that_finds_nobody_to_drive_because_of_the_drain_is_not_taken_for_done() -> None:
     async with bench() as first:
         await first.register(step("a"))
@@ -767,5 +817,6 @@ async def test_recovery_stops_when_the_coordinator_does() -> None:
         await settled()
         async with restarted(first) as b:
             await b.engine.drain(0)
+            b.journal.reopen()  # what is asked of this one from now on fails
             assert await b.engine.recover() == 0
             assert b.engine.unfinished == 0
