@@ -135,7 +135,10 @@ class CoordinatorClient:
         return (await self._call(self._stub.GetSaga, pb.GetSagaRequest(saga_id=saga_id, payloads=payloads))).saga
 
     async def wait(self, saga_id: str, timeout: timedelta | None = None) -> Waited:
-        """Return the saga when it has ended or stands FAILED, or after `timeout` (None: however long it takes)."""
+        """Return the saga when it has ended or stands FAILED, or after `timeout` (None: however long it takes).
+
+        A coordinator that stops and comes back meanwhile is waited for, about a quarter of a minute each time.
+        """
         clock = asyncio.get_running_loop().time
         limit = None if timeout is None else clock() + timeout.total_seconds()
         while True:
@@ -172,7 +175,7 @@ class CoordinatorClient:
                 if asyncio.get_running_loop().time() - opened > RETRY_WAIT_MAX.total_seconds():
                     failures = 0  # it stood for a while and had nothing to say
                 failures += 1
-                if error.code() != grpc.StatusCode.UNAVAILABLE or failures >= RETRY_ATTEMPTS:
+                if error.code() not in _PASSING or failures >= RETRY_ATTEMPTS:
                     raise SagaError.of(error) from error
             finally:
                 stream.cancel()
@@ -233,7 +236,7 @@ class CoordinatorClient:
         request: Request,
         beyond: timedelta = timedelta(0),
     ) -> Response:
-        """Call, and call again while the coordinator is UNAVAILABLE; each try may take the call's time and `beyond`."""
+        """Call, and call again while the coordinator is not there; each try may take the call's time and `beyond`."""
 
         async def attempt() -> Response:
             try:
@@ -242,7 +245,7 @@ class CoordinatorClient:
                 raise SagaError.of(error) from error
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_unavailable),
+            retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(RETRY_ATTEMPTS),
             wait=wait_random_exponential(
                 multiplier=RETRY_WAIT_INITIAL.total_seconds(), max=RETRY_WAIT_MAX.total_seconds()
@@ -252,8 +255,12 @@ class CoordinatorClient:
         return await retrying(attempt)
 
 
-def _is_unavailable(error: BaseException) -> bool:
-    return isinstance(error, SagaError) and error.code == grpc.StatusCode.UNAVAILABLE
+# CANCELLED is what a coordinator's last moment makes of a call; a call that this side cancels raises CancelledError.
+_PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, SagaError) and error.code in _PASSING
 
 
 def _backoff_s(failures: int) -> float:

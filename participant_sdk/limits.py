@@ -34,7 +34,7 @@ PRUNE_BATCH_ROWS: Final = 500
 
 # The client.
 CALL_TIMEOUT: Final = timedelta(seconds=10)
-RETRY_ATTEMPTS: Final = 6
+RETRY_ATTEMPTS: Final = 12  # about 15 s: a coordinator that is restarted is back by then
 RETRY_WAIT_INITIAL: Final = timedelta(milliseconds=100)
 RETRY_WAIT_MAX: Final = timedelta(seconds=5)
 WAIT_SLICE_MAX: Final = timedelta(minutes=1)  # one WaitSaga; the server allows ten

@@ -127,7 +127,12 @@ class ParticipantChannel:
         self, method: str, request: bytes, timeout_s: float, metadata: tuple[tuple[str, str], ...]
     ) -> bytes:
         try:
-            return await self._rpcs[method](request, timeout=timeout_s, metadata=metadata, wait_for_ready=False)
+            body: bytes | None = await self._rpcs[method](
+                request, timeout=timeout_s, metadata=metadata, wait_for_ready=False
+            )
+            if body is None:  # grpc.aio says so of a call whose answer and whose deadline came at the same moment
+                raise CallEndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the answer came when the time was over")
+            return body
         except grpc.aio.UsageError:
             raise _closed() from None
         except grpc.aio.InternalError as error:  # for instance metadata that cannot be sent

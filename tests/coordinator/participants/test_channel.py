@@ -236,3 +236,15 @@ async def test_nothing_is_left_behind() -> None:
         with suppress(asyncio.CancelledError):
             await waiting
     assert asyncio.all_tasks() == before
+
+
+async def test_g5_an_answer_that_comes_with_the_deadline_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """grpc.aio then answers None, which no participant can have sent."""
+
+    async def nothing(*_: object, **__: object) -> None: ...
+
+    async with serving(FakeParticipant()) as target, connected(target) as channel:
+        monkeypatch.setattr(channel, "_rpcs", {EXECUTE: nothing})
+        with pytest.raises(CallEndedError) as ended:
+            await execute(channel)
+    assert ended.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
