@@ -6,7 +6,7 @@ All files are in a directory of their own that goes away at the end, and all pro
 import asyncio
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,13 +14,16 @@ import typer
 from rich.console import Console
 
 from participant_sdk import SagaError
+from sample_services.accounts.demo import Accounts
 from sample_services.demo import hints, show
 from sample_services.demo.processes import ServerFailed, Supervisor
-from sample_services.demo.sample import Sample
+from sample_services.demo.sample import Example, Sample
 from sample_services.demo.stage import SceneFailed, Stage
 from sample_services.orders.demo import Orders
+from sample_services.purchase.demo import Purchases
+from sample_services.travel.demo import Travel
 
-SAMPLES: Final = (Orders,)
+SAMPLES: Final = (Orders, Travel, Accounts, Purchases)
 
 _WELL_KNOWN_ADDRESS: Final = "127.0.0.1:7400"  # where the command line looks unless it is told otherwise
 _FAILED: Final = 1
@@ -86,9 +89,11 @@ async def _start(stage: Stage, samples: Sequence[Sample], preferred: str) -> Non
 
 def _check(stage: Stage, samples: Sequence[Sample]) -> bool:
     stage.scene("The sums")
-    checked = [each for sample in samples for each in sample.sums()]
-    stage.console.print(show.sums(checked))
-    added_up = all(each.adds_up for each in checked)
+    added_up = True
+    for sample in samples:
+        checked = sample.sums()
+        stage.console.print(show.sums(f"Do they add up? {sample.name}", checked))
+        added_up &= all(each.adds_up for each in checked)
     stage.say("All sums add up." if added_up else "SOME SUMS DO NOT ADD UP.")
     return added_up
 
@@ -100,14 +105,16 @@ def _tell_what_to_try(stage: Stage, samples: Sequence[Sample], *, keep: bool) ->
         if keep
         else "Everything ends now. With `make demo KEEP=1` it keeps running, and lines such as these can be pasted:"
     )
-    for sample in samples:
-        example = sample.example()
-        for line in (
-            *hints.grpcurl(stage.coordinator.address, example),
-            *hints.command_line(stage.coordinator.address, example),
-        ):
-            # Not folded: a line must still be one when it is pasted.
-            stage.console.print(f"  {line}", markup=False, soft_wrap=True)
+    for line in _lines(stage.coordinator.address, [sample.example() for sample in samples]):
+        # Not folded: a line must still be one when it is pasted.
+        stage.console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _lines(address: str, examples: Sequence[Example]) -> Iterator[str]:
+    """Yield everything that can be done with the first example, and how the others are started."""
+    yield from hints.grpcurl(address, examples[0])
+    yield from hints.command_line(address, examples[0])
+    yield from (hints.start(address, example) for example in examples[1:])
 
 
 async def _interrupt() -> None:

@@ -35,11 +35,16 @@ def grpcurl(address: str, example: Example) -> Iterator[str]:
 
 def command_line(address: str, example: Example) -> Iterator[str]:
     """Yield the same with the command line that belongs to this Python."""
-    saga = f"{_saga()} --server {address}"
-    yield f"{saga} list"
-    yield f"{saga} get {example.finished_saga_id}"
+    yield f"{_saga()} --server {address} list"
+    yield f"{_saga()} --server {address} get {example.finished_saga_id}"
+    yield start(address, example)
+
+
+def start(address: str, example: Example) -> str:
+    """Return the command line that starts a saga and follows it to its end."""
     given = shlex.quote(_text(_json(example.new_input)))
-    yield f"{saga} start {example.definition} --id {example.new_saga_id} --input {given} --follow"
+    saga = f"{_saga()} --server {address}"
+    return f"{saga} start {example.definition} --id {example.new_saga_id} --input {given} --follow"
 
 
 def _saga() -> str:

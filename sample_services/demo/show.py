@@ -78,9 +78,9 @@ def rows(title: str, database: Path, query: str) -> Table:
     return table
 
 
-def sums(checked: Sequence[Sum]) -> Table:
+def sums(title: str, checked: Sequence[Sum]) -> Table:
     """Return the sums, and whether each adds up."""
-    table = _table(Text("Do they add up?"), "what", "sum", "must be", "")
+    table = _table(Text(title), "what", "sum", "must be", "")
     for each in checked:
         terms = "".join(f" {'-' if value < 0 else '+'} {name} {abs(value)}" for name, value in each.terms)
         _add(

@@ -123,6 +123,12 @@ def select(database: Path, query: str, parameters: tuple[Any, ...] = ()) -> list
         return connection.execute(query, parameters).fetchall()
 
 
+def number(database: Path, query: str) -> int:
+    """Return the one number that a query finds in a service's SQLite database."""
+    [(value,)] = select(database, query)
+    return int(value)
+
+
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for something that another process does. Errors: `SceneFailed` where it takes too long."""
     try:

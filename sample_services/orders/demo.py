@@ -10,7 +10,7 @@ from typing import Any, Final
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED
 from sample_services.demo import show
 from sample_services.demo.sample import Example, Service, Sum
-from sample_services.demo.stage import Stage, select
+from sample_services.demo.stage import Stage, number, select
 from sample_services.orders.v1.orders_pb2 import Address, Order, OrderLine
 
 _DEFINITION: Final = "order_fulfillment"
@@ -130,23 +130,16 @@ class Orders:
         for sku, _, available, reserved, shipped in select(self._inventory, _STOCK):
             terms = (("available", available), ("reserved", reserved), ("shipped", shipped))
             yield Sum(f"pieces of {sku}", terms, self._pieces_before[sku], "pieces before the first order")
-        charged = self._number(self._payment, "SELECT coalesce(sum(amount_cents), 0) FROM charges")
-        refunded = self._number(self._payment, "SELECT coalesce(sum(amount_cents), 0) FROM refunds")
-        gone = self._number(self._inventory, "SELECT sum(price_cents * (reserved + shipped)) FROM stock")
-        taken = self._number(
-            self._gateway, "SELECT coalesce(sum(amount_cents), 0) FROM charges WHERE state = 'CHARGED'"
-        )
+        charged = number(self._payment, "SELECT coalesce(sum(amount_cents), 0) FROM charges")
+        refunded = number(self._payment, "SELECT coalesce(sum(amount_cents), 0) FROM refunds")
+        gone = number(self._inventory, "SELECT sum(price_cents * (reserved + shipped)) FROM stock")
+        taken = number(self._gateway, "SELECT coalesce(sum(amount_cents), 0) FROM charges WHERE state = 'CHARGED'")
         paid = (("charges", charged), ("refunds", -refunded))
         yield Sum("cents in the books", paid, gone, "cents that the pieces reserved and shipped cost")
         yield Sum("cents in the books", paid, taken, "cents that the gateway took")
 
     def _pieces(self) -> dict[str, int]:
         return {sku: sum(pieces) for sku, _, *pieces in select(self._inventory, _STOCK)}
-
-    @staticmethod
-    def _number(database: Path, query: str) -> int:
-        [(value,)] = select(database, query)
-        return int(value)
 
 
 def _order(order_id: str, *, country_code: str = "NL", **quantities: Any) -> Order:

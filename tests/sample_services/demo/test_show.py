@@ -85,7 +85,9 @@ def test_sums_show_their_terms_and_whether_they_add_up() -> None:
     bad = Sum("pieces", (("available", 3), ("shipped", 4)), 8, "pieces before")
 
     assert (good.adds_up, bad.adds_up) == (True, False)
-    assert printed(show.sums([good, bad]))[3:] == [
+    title, _, _, *rows = printed(show.sums("Do they add up?", [good, bad]))
+    assert title == "Do they add up?"
+    assert rows == [
         "cents charges 70 - refunds 20 = 50 50 cents of goods yes",
         "pieces available 3 + shipped 4 = 7 8 pieces before NO",
     ]

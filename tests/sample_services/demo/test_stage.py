@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sample_services.demo import stage
 from sample_services.demo.processes import Supervisor
-from sample_services.demo.stage import SceneFailed, Stage, select, until
+from sample_services.demo.stage import SceneFailed, Stage, number, select, until
 
 
 @pytest.fixture
@@ -37,6 +37,12 @@ def test_select_reads_and_cannot_write(database: Path) -> None:
     assert select(database, "SELECT x FROM t WHERE x > ?", (1,)) == [(2,)]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         select(database, "DELETE FROM t")
+
+
+def test_number_is_the_one_that_a_query_finds(database: Path) -> None:
+    assert number(database, "SELECT sum(x) FROM t") == 3
+    with pytest.raises(ValueError, match="too many"):
+        number(database, "SELECT x FROM t")
 
 
 async def test_what_is_said_is_printed_as_it_is(tmp_path: Path, database: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sample_services.orders.card_gateway import CardDeclined, CardGateway
-from tests.sample_services.orders.conftest import Select
+from tests.sample_services.conftest import Select
 
 ROWS = "SELECT charge_id, amount_cents, state FROM charges ORDER BY charge_id"
 

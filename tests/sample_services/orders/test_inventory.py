@@ -10,7 +10,7 @@ from participant_sdk.testing import ActionHarness
 from sample_services.orders import inventory
 from sample_services.orders.v1.inventory_pb2 import Reservation, ReserveStockRequest
 from sample_services.orders.v1.orders_pb2 import OrderLine
-from tests.sample_services.orders.conftest import Select
+from tests.sample_services.conftest import Select
 
 STOCK = "SELECT available, reserved, shipped FROM stock WHERE sku = 'kettle'"
 CUPS = "SELECT available, reserved, shipped FROM stock WHERE sku = 'cup'"

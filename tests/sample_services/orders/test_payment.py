@@ -13,7 +13,7 @@ from saga.v1.types_pb2 import Failure
 from sample_services.orders import payment
 from sample_services.orders.card_gateway import CardGateway
 from sample_services.orders.v1.payment_pb2 import Charge, ChargeCardRequest
-from tests.sample_services.orders.conftest import Select
+from tests.sample_services.conftest import Select
 
 CHARGES = "SELECT order_id, card_token, amount_cents FROM charges"
 REFUNDS = "SELECT amount_cents, reason FROM refunds"

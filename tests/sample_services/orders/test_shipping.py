@@ -10,7 +10,7 @@ from participant_sdk.testing import ActionHarness
 from sample_services.orders import shipping
 from sample_services.orders.v1.orders_pb2 import Address
 from sample_services.orders.v1.shipping_pb2 import CreateShipmentRequest, Shipment
-from tests.sample_services.orders.conftest import Select
+from tests.sample_services.conftest import Select
 
 ROWS = "SELECT order_id, tracking_number, recipient, state FROM shipments ORDER BY tracking_number"
 

@@ -1,4 +1,4 @@
-"""What the tests of the order services share: reading what a service has committed."""
+"""What the tests of all sample services share: reading what a service has committed."""
 
 import sqlite3
 from collections.abc import Callable

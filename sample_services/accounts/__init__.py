@@ -1,0 +1,1 @@
+"""Account creation: users, wallets and welcome messages. See README.md beside this file."""

@@ -1,0 +1,1 @@
+"""The messages of the account services, with the Python that protoc makes of them."""

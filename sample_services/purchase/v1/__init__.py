@@ -1,0 +1,1 @@
+"""The messages of the purchase services, with the Python that protoc makes of them."""
