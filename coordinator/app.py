@@ -22,9 +22,10 @@ from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.config import Settings
 from coordinator.engine.changes import Changes
-from coordinator.engine.clock import SystemClock
+from coordinator.engine.clock import Clock, SystemClock
 from coordinator.engine.definitions import Definitions
 from coordinator.engine.engine import Engine
+from coordinator.engine.retention import Retention, RetentionPolicy
 from coordinator.engine.world import Tasks, World
 from coordinator.journal.errors import JournalError
 from coordinator.journal.port import Journal
@@ -72,6 +73,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         server = Server(SagaService(engine, journal, clock), DefinitionService(engine.definitions, journal), directory)
         address = await _start(server, settings.listen)
         stack.push_async_callback(server.stop, _CLIENTS_GRACE_S)
+        await stack.enter_async_context(_retaining(settings, journal, clock))
         health = _Health(server, journal)
         recovery = asyncio.create_task(_recover(engine))
         try:
@@ -91,6 +93,22 @@ async def _open(settings: Settings) -> SqliteJournal:
     except (JournalError, OSError, sqlite3.Error) as error:
         raise StartupError(str(error)) from error
     return journal
+
+
+@asynccontextmanager
+async def _retaining(settings: Settings, journal: Journal, clock: Clock) -> AsyncIterator[None]:
+    """Retire old sagas, as long as the context is open, where the settings ask for it."""
+    if settings.retention is None:
+        yield
+        return
+    if settings.export_directory is not None:
+        try:
+            settings.export_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartupError(f"sagas cannot be exported: {error}") from error
+    policy = RetentionPolicy(settings.retention, settings.tombstone_retention, settings.export_directory)
+    async with Retention(journal, clock, policy).running():
+        yield
 
 
 async def _start(server: Server, address: str) -> str:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,6 +20,8 @@ from pydantic_settings import (
 )
 
 from coordinator.core import limits
+from coordinator.core.instants import from_duration
+from coordinator.dataflow import durations
 
 _ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
 _NAME: Final = re.compile(rf"[a-z][a-z0-9_-]{{0,{limits.NAME_LENGTH_MAX - 1}}}")
@@ -44,6 +46,19 @@ def _target(value: str) -> str:
     return value
 
 
+def _length_ns(value: object) -> object:
+    """Nanoseconds, from a text such as `720h`."""
+    if not isinstance(value, str):
+        return value
+    length_ns = from_duration(durations.parse(value))
+    if length_ns < 0:
+        raise ValueError(f"`{value}` is negative")
+    return length_ns
+
+
+Length = Annotated[int, BeforeValidator(_length_ns), Field(ge=0)]
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Environment variables are `SAGA_` and the field's name in capitals."""
 
@@ -63,6 +78,12 @@ class Settings(BaseSettings):
     """How many sagas may be unfinished before starts are refused."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = limits.DRAIN_DEFAULT_NS / limits.SECOND_NS
     """How long a shutdown waits for calls in flight."""
+    retention: Length | None = None
+    """How long an ended saga is kept, in nanoseconds or as a text such as `720h`; None: for ever."""
+    tombstone_retention: Length = limits.TOMBSTONE_RETENTION_DEFAULT_NS
+    """How much longer its id is remembered, so that it is not used again; in the same form."""
+    export_directory: Path | None = None
+    """Where retired sagas are exported to before they are deleted; None: nowhere. Made where it is missing."""
 
     @classmethod
     def settings_customise_sources(

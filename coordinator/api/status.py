@@ -130,6 +130,7 @@ _RULES: Final[Mapping[type, _Rule]] = {
     engine.DefinitionNotFound: _Rule(code_pb2.NOT_FOUND, reasons.ERROR_REASON_DEFINITION_NOT_FOUND),
     engine.DefinitionDeprecated: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_DEFINITION_DEPRECATED),
     engine.StartedDifferently: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
+    engine.SagaRetired: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
     engine.SequenceMismatch: _Rule(code_pb2.ABORTED, reasons.ERROR_REASON_SEQUENCE_MISMATCH),
     engine.OverLimit: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT, _come_back),
     TooLarge: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT),

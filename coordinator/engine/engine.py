@@ -30,6 +30,7 @@ from coordinator.engine.errors import (
     DefinitionNotFound,
     EngineError,
     OverLimit,
+    SagaRetired,
     ShuttingDown,
     StartedDifferently,
 )
@@ -128,10 +129,17 @@ class Engine:
             self._add(Driver(saga, definition, self._world, self._remove)).give(None)
 
     async def _is_the_same(self, request: StartSagaRequest) -> bool:
-        """Whether a saga of that id was started with this request; False where there is none. StartedDifferently."""
+        """Whether a saga of that id was started with this request; False where there is none.
+
+        StartedDifferently; SagaRetired where only a tombstone of it is left.
+        """
         try:
             saga = await self.read(request.saga_id, _itself)
         except SagaNotFound:
+            tombstone = await self._journal.find_tombstone(request.saga_id)
+            if tombstone is not None:
+                state = SagaState.Name(tombstone.state).removeprefix("SAGA_STATE_")
+                raise SagaRetired(request.saga_id, state) from None
             return False
         definition = await self.definitions.pinned(saga.plan.name, saga.plan.version)
         if admission.digest(request, definition) != saga.request_digest:

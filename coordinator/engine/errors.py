@@ -6,6 +6,7 @@
     ├── DefinitionNotFound    no definition of that name, or not in that version
     ├── DefinitionDeprecated  the version takes no new sagas
     ├── StartedDifferently    the id is taken by a saga that was started with another request (G10)
+    ├── SagaRetired           the id was taken by a saga that has ended and was retired (rule 10)
     ├── SequenceMismatch      the saga has moved on since the caller looked
     ├── OverLimit             a limit is reached; says when to come back (G14)
     └── ShuttingDown          the coordinator takes nothing new
@@ -60,6 +61,14 @@ class StartedDifferently(EngineError):
 
     def __init__(self, saga_id: str) -> None:
         super().__init__(f"the saga `{saga_id}` exists and was started with a different request")
+        self.saga_id = saga_id
+
+
+class SagaRetired(EngineError):
+    """The id was taken by a saga that has ended and was retired; whether it was started alike no longer counts."""
+
+    def __init__(self, saga_id: str, state: str) -> None:
+        super().__init__(f"the saga `{saga_id}` ended {state} and has been retired; its id is not used again")
         self.saga_id = saga_id
 
 

@@ -2,14 +2,16 @@
 
     JournalError
     ├── Conflict              a sequence of that saga is taken, or is not the next one: another driver (G12)
-    ├── SagaExists            a saga of that id, or uid, is there already
+    ├── SagaExists            a saga of that id, or uid, is there already, or was and has left a tombstone
+    ├── DefinitionExists      that version of the definition is there already and says something else
     ├── SagaNotFound          no saga of that id
     ├── UnreadableSaga        an unknown event or a corrupt row: this saga alone cannot be read (rule 11)
     ├── JournalUnavailable    the disk cannot be written or read; of an append: it may or may not be durable
     └── JournalUnusable       the file cannot be opened as a journal; trying again does not help
         ├── JournalLocked     another coordinator has it
         ├── NotAJournal       it is something else
-        └── SchemaTooNew      a newer program has changed its schema
+        ├── SchemaTooNew      a newer program has changed its schema
+        └── SchemaTooOld      an older program made it, and who only reads cannot bring it up to date
 
 Wrong use by the program itself (events out of order, an append without its index) is a ValueError, not one of these.
 This module must not import anything of the project.
@@ -31,11 +33,20 @@ class Conflict(JournalError):
 
 
 class SagaExists(JournalError):
-    """A saga of that id or uid exists already. Nothing was written."""
+    """A saga of that id or uid exists already, or was retired and left a tombstone. Nothing was written."""
 
     def __init__(self, saga_id: str) -> None:
         super().__init__(f"saga {saga_id!r} exists already")
         self.saga_id = saga_id
+
+
+class DefinitionExists(JournalError):
+    """That version of the definition exists already with another content. Nothing was written."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(f"version {version} of the definition {name!r} exists already and says something else")
+        self.name = name
+        self.version = version
 
 
 class SagaNotFound(JournalError):
@@ -88,6 +99,19 @@ class SchemaTooNew(JournalUnusable):
         super().__init__(
             f"{path} has schema version {found}, and this program knows versions up to {known}: "
             "run the program that wrote it, or a newer one"
+        )
+        self.path = path
+        self.found = found
+        self.known = known
+
+
+class SchemaTooOld(JournalUnusable):
+    """An older program has written the file, and whoever only reads it cannot bring it up to date."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{path} has schema version {found}, and this program reads version {known}: "
+            "`saga serve` brings it up to date when it opens it"
         )
         self.path = path
         self.found = found

@@ -16,6 +16,7 @@ from coordinator.core.instants import from_timestamp
 from coordinator.journal.codec import decode_event, descriptors_digest, encode_event
 from coordinator.journal.errors import (
     Conflict,
+    DefinitionExists,
     JournalError,
     JournalUnavailable,
     SagaExists,
@@ -26,10 +27,12 @@ from coordinator.journal.port import (
     Append,
     DefinitionCursor,
     DefinitionVersion,
+    EndedCursor,
     Page,
     RegisteredDefinition,
     SagaCursor,
     SagaIndex,
+    Tombstone,
 )
 from saga.v1.coordinator_pb2 import SagaFilter
 from saga.v1.event_pb2 import SagaEvent
@@ -54,7 +57,9 @@ class _Content:
     """What is durable: it outlives the journal object, as a file does."""
 
     sagas: dict[str, _Saga] = field(default_factory=dict)
-    uids: set[str] = field(default_factory=set)
+    uids: set[str] = field(default_factory=set)  # those of tombstones among them
+    last_key: int = 0
+    tombstones: dict[str, Tombstone] = field(default_factory=dict)
     definitions: dict[tuple[str, int], DefinitionVersion] = field(default_factory=dict)
     descriptors: dict[str, bytes] = field(default_factory=dict)
 
@@ -169,6 +174,41 @@ class MemoryJournal:
         sagas = sorted(matching, key=_cursor, reverse=True)
         return _saga_page([saga for saga in sagas if after is None or saga.cursor < after], limit)
 
+    async def ended(self, before_ns: int, after: EndedCursor | None, limit: int) -> Page[SagaIndex, EndedCursor]:
+        """Sagas that ended before an instant, the earliest end first."""
+        await self._turn()
+        found = {
+            EndedCursor(saga.index.end_time_ns, saga.key): saga.index
+            for saga in self._content.sagas.values()
+            if saga.index.ended and saga.index.end_time_ns is not None and saga.index.end_time_ns < before_ns
+        }
+        rest = sorted(cursor for cursor in found if after is None or cursor > after)
+        shown = rest[:limit]
+        return Page([found[cursor] for cursor in shown], shown[-1] if len(rest) > limit else None)
+
+    async def find_tombstone(self, saga_id: str) -> Tombstone | None:
+        """What a retired saga left."""
+        await self._turn()
+        return self._content.tombstones.get(saga_id)
+
+    async def count_tombstones(self) -> int:
+        """How many retired sagas are remembered."""
+        await self._turn()
+        return len(self._content.tombstones)
+
+    async def retire(self, tombstones: Sequence[Tombstone]) -> int:
+        """Delete sagas and leave their tombstones."""
+        return await self._write(lambda: sum(map(self._retire, tombstones)))
+
+    async def drop_tombstones(self, before_ns: int, limit: int) -> int:
+        """Forget sagas that were retired before an instant."""
+        return await self._write(lambda: self._drop_tombstones(before_ns, limit))
+
+    async def reclaim(self, bytes_max: int, bytes_kept: int) -> int:  # noqa: ARG002  # the port's signature
+        """Give room back: there is never any to give."""
+        self._check_open()
+        return 0
+
     async def quarantine(self, saga_id: str, reason: str) -> None:
         """Show a saga as unreadable."""
         await self._write(lambda: self._quarantine(saga_id, reason))
@@ -178,6 +218,10 @@ class MemoryJournal:
     ) -> RegisteredDefinition:
         """Store a content as the name's next version, or return its version that has that digest."""
         return await self._write(lambda: self._put(name, content, digest, descriptors, create_time_ns))
+
+    async def adopt_definition(self, definition: DefinitionVersion, descriptors: bytes) -> None:
+        """Store a version of another journal under the number that it had there."""
+        await self._write(lambda: self._adopt(definition, descriptors))
 
     async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
         """One version."""
@@ -231,11 +275,12 @@ class MemoryJournal:
             saga.index = _updated(saga.index, append.index, append.last_sequence)
 
     def _create(self, index: SagaIndex, bodies: list[bytes]) -> None:
-        if index.saga_id in self._content.sagas or index.uid in self._content.uids:
+        content = self._content
+        if index.saga_id in content.sagas or index.saga_id in content.tombstones or index.uid in content.uids:
             raise SagaExists(index.saga_id)
-        self._content.uids.add(index.uid)
-        key = len(self._content.sagas) + 1
-        self._content.sagas[index.saga_id] = _Saga(key, replace(index, labels=dict(index.labels)), bodies)
+        content.uids.add(index.uid)
+        content.last_key += 1
+        content.sagas[index.saga_id] = _Saga(content.last_key, replace(index, labels=dict(index.labels)), bodies)
 
     def _quarantine(self, saga_id: str, reason: str) -> None:
         saga = self._saga(saga_id)
@@ -246,6 +291,31 @@ class MemoryJournal:
             failure=Failure(kind=FAILURE_KIND_UNREADABLE, message=reason),
         )
 
+    def _retire(self, tombstone: Tombstone) -> bool:
+        saga = self._content.sagas.get(tombstone.saga_id)
+        if saga is None or not saga.index.ended or not _fits(tombstone, saga.index):
+            return False
+        del self._content.sagas[tombstone.saga_id]
+        self._content.tombstones[tombstone.saga_id] = tombstone
+        return True
+
+    def _drop_tombstones(self, before_ns: int, limit: int) -> int:
+        oldest = sorted(self._content.tombstones.values(), key=lambda tombstone: tombstone.retire_time_ns)
+        dropped = [tombstone for tombstone in oldest if tombstone.retire_time_ns < before_ns][:limit]
+        for tombstone in dropped:
+            del self._content.tombstones[tombstone.saga_id]
+            self._content.uids.remove(tombstone.uid)
+        return len(dropped)
+
+    def _adopt(self, definition: DefinitionVersion, descriptors: bytes) -> None:
+        for known in self._versions(definition.name):
+            if (known.version == definition.version) != (known.digest == definition.digest):
+                raise DefinitionExists(definition.name, definition.version)
+        key = descriptors_digest(descriptors)
+        self._content.descriptors.setdefault(key, descriptors)
+        stored = replace(definition, descriptors_digest=key)
+        self._content.definitions.setdefault((definition.name, definition.version), stored)
+
     def _put(
         self, name: str, content: bytes, digest: str, descriptors: bytes, create_time_ns: int
     ) -> RegisteredDefinition:
@@ -255,7 +325,8 @@ class MemoryJournal:
                 return RegisteredDefinition(known, created=False)
         key = descriptors_digest(descriptors)
         self._content.descriptors.setdefault(key, descriptors)
-        stored = DefinitionVersion(name, len(versions) + 1, content, digest, key, create_time_ns)
+        version = max((known.version for known in versions), default=0) + 1
+        stored = DefinitionVersion(name, version, content, digest, key, create_time_ns)
         self._content.definitions[name, stored.version] = stored
         return RegisteredDefinition(stored, created=True)
 
@@ -326,6 +397,12 @@ class MemoryJournal:
 
 def _cursor(saga: _Saga) -> SagaCursor:
     return saga.cursor
+
+
+def _fits(tombstone: Tombstone, index: SagaIndex) -> bool:
+    """Whether the saga is as its tombstone says."""
+    known = (index.uid, index.state, index.end_time_ns)
+    return known == (tombstone.uid, tombstone.state, tombstone.end_time_ns)
 
 
 def _saga_page(sagas: Sequence[_Saga], limit: int) -> Page[SagaIndex, SagaCursor]:

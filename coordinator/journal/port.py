@@ -128,6 +128,29 @@ class SagaCursor:
     key: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class EndedCursor:
+    """A place between two sagas in the order of their ends. `key` tells apart those of the same nanosecond."""
+
+    end_time_ns: int
+    key: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is left of a saga that was retired: enough to refuse its id and uid, and to say why.
+
+    `request_digest` is that of the request which started it.
+    """
+
+    saga_id: str
+    uid: str
+    state: SagaState.ValueType
+    request_digest: bytes
+    end_time_ns: int
+    retire_time_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class DefinitionCursor:
     """A place between two definition versions of a list."""
@@ -169,16 +192,8 @@ class RegisteredDefinition:
     created: bool
 
 
-class Journal(Protocol):
-    """The durable record. Every method can raise JournalUnavailable."""
-
-    async def append(self, append: Append) -> None:
-        """Return when the events are durable.
-
-        Waits while the journal's queue is full. Raises Conflict, SagaExists or SagaNotFound, and then nothing was
-        written; on JournalUnavailable it may or may not have been: read the saga again before going on (rule 3).
-        """
-        ...
+class JournalReader(Protocol):
+    """What can be asked of a journal without the right to write it. Every method can raise JournalUnavailable."""
 
     async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
         """Events behind `after_sequence`, in order; empty where there are none behind it.
@@ -209,6 +224,44 @@ class Journal(Protocol):
         """
         ...
 
+    async def ended(self, before_ns: int, after: EndedCursor | None, limit: int) -> Page[SagaIndex, EndedCursor]:
+        """Sagas that ended, COMPLETED or COMPENSATED, before an instant; the earliest end first. FAILED is no end."""
+        ...
+
+    async def find_tombstone(self, saga_id: str) -> Tombstone | None:
+        """What a retired saga left; None where there is none of that id."""
+        ...
+
+    async def count_tombstones(self) -> int:
+        """How many retired sagas are remembered."""
+        ...
+
+    async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
+        """One version; 0: the newest that is not deprecated, else the newest. None where there is none."""
+        ...
+
+    async def descriptors(self, digest: str) -> bytes | None:
+        """The descriptor set that a DefinitionVersion names by `descriptors_digest`."""
+        ...
+
+    async def list_definitions(
+        self, name: str, after: DefinitionCursor | None, limit: int
+    ) -> Page[DefinitionVersion, DefinitionCursor]:
+        """Versions by name, newest first; of one definition only where `name` is not empty."""
+        ...
+
+
+class Journal(JournalReader, Protocol):
+    """The durable record. Every method can raise JournalUnavailable."""
+
+    async def append(self, append: Append) -> None:
+        """Return when the events are durable.
+
+        Waits while the journal's queue is full. Raises Conflict, SagaExists or SagaNotFound, and then nothing was
+        written; on JournalUnavailable it may or may not have been: read the saga again before going on (rule 3).
+        """
+        ...
+
     async def quarantine(self, saga_id: str, reason: str) -> None:
         """Show a saga as unreadable: FAILED, needing attention, with a failure of kind UNREADABLE (rule 11).
 
@@ -227,22 +280,35 @@ class Journal(Protocol):
         """
         ...
 
-    async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
-        """One version; 0: the newest that is not deprecated, else the newest. None where there is none."""
-        ...
+    async def adopt_definition(self, definition: DefinitionVersion, descriptors: bytes) -> None:
+        """Store a version of another journal under the number that it had there; again changes nothing.
 
-    async def descriptors(self, digest: str) -> bytes | None:
-        """The descriptor set that a DefinitionVersion names by `descriptors_digest`."""
-        ...
-
-    async def list_definitions(
-        self, name: str, after: DefinitionCursor | None, limit: int
-    ) -> Page[DefinitionVersion, DefinitionCursor]:
-        """Versions by name, newest first; of one definition only where `name` is not empty."""
+        The name's later versions count on from there. Raises DefinitionExists where that version, or that digest under
+        another version, is there already.
+        """
         ...
 
     async def deprecate_definition(self, name: str, version: int) -> DefinitionVersion | None:
         """Mark a version; doing so again changes nothing. None where there is no such version."""
+        ...
+
+    async def retire(self, tombstones: Sequence[Tombstone]) -> int:
+        """Delete sagas and leave their tombstones, all in one change that holds up other writes as long as it takes.
+
+        A saga that has not ended, FAILED ones among them, is gone, or is not exactly as its tombstone says, stays as it
+        is. Returns how many were retired.
+        """
+        ...
+
+    async def drop_tombstones(self, before_ns: int, limit: int) -> int:
+        """Forget sagas that were retired before an instant, the earliest first; returns how many."""
+        ...
+
+    async def reclaim(self, bytes_max: int, bytes_kept: int) -> int:
+        """Give at most so much of the room that deleted sagas left back to the file system; returns how much.
+
+        So much free room is kept for what comes next. Asked again until it returns 0, nothing more is left to give.
+        """
         ...
 
     @property

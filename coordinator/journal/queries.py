@@ -1,7 +1,8 @@
 """The SQL of the journal, read once from the files beside this module.
 
-Statements live in `sql/queries.sql`, each under a line `-- name: …`; the tables in `sql/schema.sql`. No other module
-contains SQL, except for pragmas and the ends of transactions.
+Statements live in `sql/queries.sql`, each under a line `-- name: …`; the tables in `sql/schema.sql`; what leads from
+one version of them to the next in `sql/migrate_N.sql`. No other module contains SQL, except for pragmas and the ends of
+transactions.
 """
 
 import re
@@ -31,3 +32,4 @@ def _load(file: str) -> str:
 
 SCHEMA: Final = _load("schema.sql")
 QUERIES: Final = parse_queries(_load("queries.sql"))
+MIGRATIONS: Final = MappingProxyType({1: _load("migrate_1.sql")})  # by the version that each leads away from

@@ -1,55 +1,39 @@
 """The journal in a SQLite file.
 
-One connection writes, in groups (`sqlite_writer`); two read: one single sagas and definitions, the other lists, so that
-a long list holds up neither a commit nor a saga that is being loaded. This module connects the parts and translates
-SQLite's errors; it must not contain SQL.
+One connection writes, in groups (`sqlite_writer`); two read (`sqlite_reading`), so that a long list does not hold up a
+commit. This module connects the parts; it must not contain SQL.
 """
 
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
-from coordinator.journal import sqlite_definitions, sqlite_sagas
+from coordinator.journal import sqlite_definitions, sqlite_retirement
 from coordinator.journal.errors import JournalUnavailable
 from coordinator.journal.health import Health
 from coordinator.journal.lock import FileLock
-from coordinator.journal.port import (
-    Append,
-    DefinitionCursor,
-    DefinitionVersion,
-    Page,
-    RegisteredDefinition,
-    SagaCursor,
-    SagaIndex,
-)
+from coordinator.journal.port import Append, DefinitionVersion, RegisteredDefinition, Tombstone
 from coordinator.journal.sqlite_appends import encode_append, quarantine
 from coordinator.journal.sqlite_database import Database, open_for_reading, open_for_writing
-from coordinator.journal.sqlite_listing import failure_mentions
+from coordinator.journal.sqlite_reading import SqliteReading, prepare_lister
 from coordinator.journal.sqlite_writer import GroupWriter, WriterLimits, WriterStatistics
-from saga.v1.coordinator_pb2 import SagaFilter
-from saga.v1.event_pb2 import SagaEvent
-
-T = TypeVar("T")
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-class SqliteJournal:
+class SqliteJournal(SqliteReading):
     """A Journal in one file; made by `open`."""
 
     def __init__(
         self, writer: GroupWriter, reader: Database, lister: Database, health: Health, resources: AsyncExitStack
     ) -> None:
+        super().__init__(reader, lister, resources)
         self._writer = writer
-        self._reader = reader
-        self._lister = lister
         self._health = health
-        self._resources = resources
-        self._closed = False
 
     @classmethod
     async def open(cls, path: str | os.PathLike[str], writer_limits: WriterLimits | None = None) -> Self:
@@ -70,7 +54,7 @@ class SqliteJournal:
             resources.push_async_callback(reader.close)
             lister = await open_for_reading(resolved)
             resources.push_async_callback(lister.close)
-            await lister.create_function("failure_mentions", 2, failure_mentions, deterministic=True)
+            await prepare_lister(lister)
             health = Health()
             writer = GroupWriter(database, health, writer_limits or WriterLimits())
             resources.push_async_callback(writer.close)
@@ -96,29 +80,6 @@ class SqliteJournal:
         """Return when the events are durable."""
         await self._writer.append(encode_append(append))
 
-    async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
-        """Events behind `after_sequence`."""
-        rows = await self._read(self._reader, lambda db: sqlite_sagas.read_events(db, saga_id, after_sequence, limit))
-        return sqlite_sagas.decode_events(saga_id, rows)
-
-    async def find(self, saga_id: str) -> SagaIndex | None:
-        """What lists show of one saga."""
-        return await self._read(self._reader, lambda db: sqlite_sagas.find_saga(db, saga_id))
-
-    async def unfinished(self, after: SagaCursor | None, limit: int) -> Page[SagaIndex, SagaCursor]:
-        """Sagas that have not ended, oldest first."""
-        return await self._read(self._lister, lambda db: sqlite_sagas.unfinished_sagas(db, after, limit))
-
-    async def count_unfinished(self) -> Mapping[tuple[str, int], int]:
-        """How many sagas have not ended, by definition and version."""
-        return await self._read(self._lister, sqlite_sagas.count_unfinished)
-
-    async def list_sagas(
-        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int
-    ) -> Page[SagaIndex, SagaCursor]:
-        """Sagas that the filter lets through, newest first."""
-        return await self._read(self._lister, lambda db: sqlite_sagas.list_sagas(db, saga_filter, after, limit))
-
     async def quarantine(self, saga_id: str, reason: str) -> None:
         """Show a saga as unreadable."""
         await self._writer.change(lambda db: quarantine(db, saga_id, reason))
@@ -131,36 +92,29 @@ class SqliteJournal:
             lambda db: sqlite_definitions.put_definition(db, name, content, digest, descriptors, create_time_ns)
         )
 
-    async def definition(self, name: str, version: int = 0) -> DefinitionVersion | None:
-        """One version."""
-        return await self._read(self._reader, lambda db: sqlite_definitions.find_definition(db, name, version))
-
-    async def descriptors(self, digest: str) -> bytes | None:
-        """A descriptor set."""
-        return await self._read(self._reader, lambda db: sqlite_definitions.find_descriptors(db, digest))
-
-    async def list_definitions(
-        self, name: str, after: DefinitionCursor | None, limit: int
-    ) -> Page[DefinitionVersion, DefinitionCursor]:
-        """Versions by name, newest first."""
-        return await self._read(self._lister, lambda db: sqlite_definitions.list_definitions(db, name, after, limit))
+    async def adopt_definition(self, definition: DefinitionVersion, descriptors: bytes) -> None:
+        """Store a version of another journal under the number that it had there."""
+        await self._writer.change(lambda db: sqlite_definitions.adopt_definition(db, definition, descriptors))
 
     async def deprecate_definition(self, name: str, version: int) -> DefinitionVersion | None:
         """Mark a version."""
         return await self._writer.change(lambda db: sqlite_definitions.deprecate_definition(db, name, version))
 
+    async def retire(self, tombstones: Sequence[Tombstone]) -> int:
+        """Delete sagas and leave their tombstones."""
+        return await self._writer.change(lambda db: sqlite_retirement.retire(db, tombstones))
+
+    async def drop_tombstones(self, before_ns: int, limit: int) -> int:
+        """Forget sagas that were retired before an instant."""
+        return await self._writer.change(lambda db: sqlite_retirement.drop_tombstones(db, before_ns, limit))
+
+    async def reclaim(self, bytes_max: int, bytes_kept: int) -> int:
+        """Give room back to the file system."""
+        return await self._writer.change(lambda db: sqlite_retirement.reclaim(db, bytes_max, bytes_kept))
+
     async def close(self) -> None:
         """Carry accepted appends through, then close the file and let go of its lock."""
-        self._closed = True
-        await self._resources.aclose()
-
-    async def _read(self, database: Database, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
-            raise JournalUnavailable("the journal is closed")
-        try:
-            return await database.run(work)
-        except sqlite3.Error as error:
-            raise JournalUnavailable(f"the journal could not be read: {error}") from error
+        await super().close()
 
 
 def _resolve(path: str | os.PathLike[str]) -> Path:

@@ -113,7 +113,7 @@ def _write_if_fitting(db: sqlite3.Connection, append: EncodedAppend) -> JournalE
 
 def _refusal(db: sqlite3.Connection, append: EncodedAppend) -> JournalError | None:
     if append.created is not None:
-        taken = db.execute(QUERIES["is_taken"], (append.saga_id, append.created.uid)).fetchone()
+        taken = db.execute(QUERIES["is_taken"], (append.saga_id, append.created.uid) * 2).fetchone()
         return SagaExists(append.saga_id) if taken else None
     position = db.execute(QUERIES["position"], (append.saga_id,)).fetchone()
     if position is None:

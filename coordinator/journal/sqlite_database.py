@@ -15,13 +15,19 @@ from typing import Final, TypeVar, cast
 import aiosqlite
 
 from coordinator.core import limits
-from coordinator.journal.errors import JournalUnavailable, JournalUnusable, NotAJournal, SchemaTooNew
-from coordinator.journal.queries import SCHEMA
+from coordinator.journal.errors import (
+    JournalUnavailable,
+    JournalUnusable,
+    NotAJournal,
+    SchemaTooNew,
+    SchemaTooOld,
+)
+from coordinator.journal.queries import MIGRATIONS, SCHEMA
 
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x53414741  # "SAGA"; `file` and SQLite's own tools show it
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 SQLITE_OLDEST: Final = (3, 37, 0)  # STRICT tables
 
 
@@ -89,6 +95,14 @@ async def open_for_reading(path: Path) -> Database:
     return await _open(lambda: _connect(path, "ro"), _no_preparation, path)
 
 
+async def open_beside(path: Path) -> Database:
+    """A connection that reads a file which another process may be writing, or nobody.
+
+    Raises JournalUnusable where the file is none that this program can read, and JournalUnavailable.
+    """
+    return await _open(lambda: _connect(path, "ro"), lambda db: _check_readable(db, path), path)
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.as_uri()}?mode={mode}",
@@ -117,8 +131,18 @@ def _no_preparation(_: sqlite3.Connection) -> None:
     """A connection that only reads finds everything prepared by the one that writes."""
 
 
+def _check_readable(db: sqlite3.Connection, path: Path) -> None:
+    version = _recognize(db, path)
+    if version is None:
+        raise NotAJournal(str(path), "an empty file")
+    if version < SCHEMA_VERSION:
+        raise SchemaTooOld(str(path), version, SCHEMA_VERSION)
+
+
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    is_new = _recognize(db, path)
+    version = _recognize(db, path)
+    if version is None:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # works only before the file's first page is written
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise JournalUnusable(f"{path} lies on a file system on which SQLite cannot keep a write-ahead log")
@@ -126,15 +150,26 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA fullfsync = ON")  # macOS only, where a plain fsync stops at the drive's cache
     db.execute(f"PRAGMA cache_size = -{limits.JOURNAL_CACHE_BYTES >> 10}")  # negative: KiB, not pages
     db.execute(f"PRAGMA journal_size_limit = {limits.JOURNAL_WAL_BYTES_KEPT}")
-    if is_new:
+    if version is None:
         db.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
             f"{SCHEMA} COMMIT;"
         )
+    else:
+        _migrate(db, version)
 
 
-def _recognize(db: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is new and empty. Raises if it is neither that nor a journal we know; writes nothing."""
+def _migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring the tables up to date, one version after the other; each step is there as a whole or not at all."""
+    for known in range(version, SCHEMA_VERSION):
+        db.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[known]} PRAGMA user_version = {known + 1}; COMMIT;")
+
+
+def _recognize(db: sqlite3.Connection, path: Path) -> int | None:
+    """The file's schema version; None where it is new and empty.
+
+    Raises if it is neither that nor a journal we know; writes nothing.
+    """
     try:
         (application_id,) = db.execute("PRAGMA application_id").fetchone()
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -144,9 +179,9 @@ def _recognize(db: sqlite3.Connection, path: Path) -> bool:
             raise NotAJournal(str(path), "no SQLite database") from error
         raise
     if (application_id, version, tables) == (0, 0, 0):
-        return True
+        return None
     if application_id != APPLICATION_ID:
         raise NotAJournal(str(path), "another program's SQLite database")
     if version > SCHEMA_VERSION:
         raise SchemaTooNew(str(path), version, SCHEMA_VERSION)
-    return False
+    return int(version)

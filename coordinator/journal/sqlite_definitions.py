@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from coordinator.journal.codec import descriptors_digest
+from coordinator.journal.errors import DefinitionExists
 from coordinator.journal.port import DefinitionCursor, DefinitionVersion, Page, RegisteredDefinition
 from coordinator.journal.queries import QUERIES
 
@@ -30,6 +31,19 @@ def put_definition(
     stored = _one(db, "find_definition_by_digest", name, digest)
     assert stored is not None
     return RegisteredDefinition(stored, created=True)
+
+
+def adopt_definition(db: sqlite3.Connection, definition: DefinitionVersion, descriptors: bytes) -> None:
+    """Store a version under the number that it has. Raises DefinitionExists."""
+    known = _one(db, "find_definition", definition.name, definition.version)
+    if known is not None and known.digest == definition.digest:
+        return
+    if known is not None or _one(db, "find_definition_by_digest", definition.name, definition.digest) is not None:
+        raise DefinitionExists(definition.name, definition.version)
+    descriptors_key = descriptors_digest(descriptors)
+    db.execute(QUERIES["put_descriptors"], (descriptors_key, descriptors))
+    row = (definition.name, definition.version, definition.content, definition.digest, descriptors_key)
+    db.execute(QUERIES["adopt_definition"], (*row, definition.create_time_ns, definition.deprecated))
 
 
 def find_definition(db: sqlite3.Connection, name: str, version: int) -> DefinitionVersion | None:

@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.instants import from_timestamp
 from coordinator.journal.codec import decode_failure
-from coordinator.journal.port import INSTANT_NS_MAX, SagaCursor
+from coordinator.journal.port import INSTANT_NS_MAX, EndedCursor, SagaCursor
 from coordinator.journal.queries import QUERIES
 from saga.v1.coordinator_pb2 import SagaFilter
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED
@@ -34,6 +34,14 @@ def unfinished_statement(after: SagaCursor | None, limit: int) -> Statement:
     if after is not None:
         query.add("(sagas.create_time_ns, sagas.saga) > (?, ?)", after.create_time_ns, after.key)
     return query.finish("ORDER BY sagas.create_time_ns, sagas.saga LIMIT ?", limit)
+
+
+def ended_statement(before_ns: int, after: EndedCursor | None, limit: int) -> Statement:
+    """Rows of sagas that ended before an instant, the earliest first."""
+    query = _Query(_select("ended_part"), [before_ns])
+    if after is not None:
+        query.add("(sagas.end_time_ns, sagas.saga) > (?, ?)", after.end_time_ns, after.key)
+    return query.finish("ORDER BY sagas.end_time_ns, sagas.saga LIMIT ?", limit)
 
 
 def list_statement(

@@ -11,11 +11,12 @@ from typing import Final
 
 from coordinator.journal.codec import decode_event, decode_failure
 from coordinator.journal.errors import SagaNotFound, UnreadableSaga
-from coordinator.journal.port import Page, SagaCursor, SagaIndex
+from coordinator.journal.port import EndedCursor, Page, SagaCursor, SagaIndex
 from coordinator.journal.queries import QUERIES
 from coordinator.journal.sqlite_database import sqlite_code
 from coordinator.journal.sqlite_listing import (
     Statement,
+    ended_statement,
     find_statement,
     list_statement,
     rarest_first,
@@ -66,6 +67,19 @@ def find_saga(db: sqlite3.Connection, saga_id: str) -> SagaIndex | None:
 def unfinished_sagas(db: sqlite3.Connection, after: SagaCursor | None, limit: int) -> SagaPage:
     """A page of sagas that have not ended."""
     return _page(_fetch(db, unfinished_statement(after, limit + 1)), limit)
+
+
+def ended_sagas(
+    db: sqlite3.Connection, before_ns: int, after: EndedCursor | None, limit: int
+) -> Page[SagaIndex, EndedCursor]:
+    """A page of sagas that ended before an instant."""
+    rows = _fetch(db, ended_statement(before_ns, after, limit + 1))
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page(
+        items=[_saga(row) for row in shown],
+        next=EndedCursor(shown[-1]["end_time_ns"], shown[-1]["saga"]) if more else None,
+    )
 
 
 def count_unfinished(db: sqlite3.Connection) -> dict[tuple[str, int], int]:

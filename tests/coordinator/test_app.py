@@ -177,6 +177,32 @@ async def test_a_recovery_that_fails_is_told_and_new_sagas_are_driven(
     assert "a defect" in caplog.text
 
 
+async def test_ended_sagas_are_retired_where_the_settings_ask_for_it(
+    tmp_path: Path, shop: tuple[FakeParticipant, str]
+) -> None:
+    async with running(settings(tmp_path, shop[1])) as address, client_of(address) as client:
+        await client.register()
+        await client.start()
+        await client.ended()
+    exports = tmp_path / "exports" / "old"
+    retaining = settings(tmp_path, shop[1], retention=0, export_directory=exports)
+    async with running(retaining) as address, client_of(address) as client:
+        await until(lambda: list(exports.glob("*.jsonl.gz")))
+        await _repeat_until_gone(client)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.start()
+        assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+        assert "has been retired" in (refused.value.details() or "")
+        await client.start("t")
+
+
+async def _repeat_until_gone(client: Client) -> None:
+    code: Any = None
+    async with asyncio.timeout(10):
+        while code is not grpc.StatusCode.NOT_FOUND:
+            code = await client.sagas.GetSaga(pb.GetSagaRequest(saga_id="s")).code()
+
+
 # --- What keeps it from starting --------------------------------------------------------------------------------------
 
 
@@ -201,6 +227,14 @@ async def test_a_port_serves_one_coordinator_at_a_time(tmp_path: Path) -> None:
         reason = await _cannot_start(settings(tmp_path / "other", listen=address))
         assert f"cannot listen on {address}" in reason
     async with running(settings(tmp_path / "other")):  # what was opened before the port was tried is closed again
+        pass
+
+
+async def test_a_place_for_exports_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    reason = await _cannot_start(settings(tmp_path, retention=0, export_directory=tmp_path / "file" / "old"))
+    assert "cannot be exported" in reason
+    async with running(settings(tmp_path)):  # what was opened before is closed again
         pass
 
 

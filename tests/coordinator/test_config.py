@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.config import ConfigurationError, Settings, load
+from coordinator.core.limits import DAY_NS, HOUR_NS
 
 TOML = """
 listen = "0.0.0.0:1"
@@ -45,6 +46,8 @@ def test_everything_has_a_default() -> None:
     assert (settings.log_level, settings.log_format) == ("info", "text")
     assert settings.unfinished_sagas_max == 100_000
     assert settings.drain_seconds == 10
+    assert (settings.retention, settings.export_directory) == (None, None)
+    assert settings.tombstone_retention == 30 * DAY_NS
 
 
 def test_a_file_is_read(file: Path) -> None:
@@ -129,3 +132,19 @@ def test_an_environment_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyP
 def test_a_flag_that_nobody_knows_is_refused() -> None:
     (line,) = problems(colour="blue")
     assert line.startswith("colour: ")
+
+
+def test_lengths_are_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "saga.toml"
+    file.write_text('retention = "720h"\nexport_directory = "old"\n')
+    monkeypatch.setenv("SAGA_TOMBSTONE_RETENTION", "1h30m")
+    settings = load(file)
+    assert (settings.retention, settings.tombstone_retention) == (30 * DAY_NS, HOUR_NS + HOUR_NS // 2)
+    assert settings.export_directory == Path("old")
+
+
+@pytest.mark.parametrize("wrong", ["soon", "-1h", "3"])
+def test_a_length_that_is_none_is_named(wrong: str) -> None:
+    [problem] = problems(retention=wrong)
+    assert problem.startswith("retention: ")
+    assert wrong in problem

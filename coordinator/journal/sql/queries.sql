@@ -4,14 +4,20 @@
 -- name: put_pin
 INSERT OR IGNORE INTO pins (definition, version, participants) VALUES (?, ?, ?);
 
+-- Where a tombstone has the id or the uid no row is made, and so the saga's events find no place.
 -- name: create_saga
 INSERT INTO sagas (
     saga_id, uid, pin, parent_saga_id, labels, create_time_ns,
     state, start_time_ns, end_time_ns, deadline_ns, needs_attention, paused, overdue, failure
-) VALUES (
-    ?, ?, (SELECT pin FROM pins WHERE definition = ? AND version = ? AND participants = ?), ?, ?, ?,
-    ?, ?, ?, ?, ?, ?, ?, ?
-);
+)
+SELECT *
+  FROM (
+    SELECT
+        ? AS saga_id, ? AS uid, (SELECT pin FROM pins WHERE definition = ? AND version = ? AND participants = ?), ?, ?, ?,
+        ?, ?, ?, ?, ?, ?, ?, ?
+  ) AS given
+ WHERE NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.saga_id = given.saga_id)
+   AND NOT EXISTS (SELECT 1 FROM tombstones WHERE tombstones.uid = given.uid);
 
 -- name: update_saga
 UPDATE sagas
@@ -35,7 +41,9 @@ SELECT (SELECT coalesce(max(sequence), 0) FROM events WHERE events.saga = sagas.
   FROM sagas WHERE saga_id = ?;
 
 -- name: is_taken
-SELECT 1 FROM sagas WHERE saga_id = ? OR uid = ?;
+SELECT 1 FROM sagas WHERE saga_id = ? OR uid = ?
+UNION ALL
+SELECT 1 FROM tombstones WHERE saga_id = ? OR uid = ?;
 
 -- name: read_events
 SELECT sequence, body FROM events
@@ -46,6 +54,35 @@ SELECT sequence, body FROM events
 UPDATE sagas
    SET state = CASE WHEN state IN (4, 5) THEN state ELSE 6 END, needs_attention = 1, failure = ?
  WHERE saga_id = ?;
+
+-- The saga must be exactly the one that was looked at: it may have moved on since. FAILED is no end.
+-- name: leave_tombstone
+INSERT INTO tombstones (saga_id, uid, state, end_time_ns, request_digest, retire_time_ns)
+SELECT saga_id, uid, state, end_time_ns, ?, ? FROM sagas
+ WHERE saga_id = ? AND uid = ? AND state = ? AND end_time_ns = ? AND state IN (4, 5);
+
+-- name: delete_labels
+DELETE FROM labels
+ WHERE (name, value, create_time_ns, saga) IN (
+    SELECT json_each.key, json_each.value, sagas.create_time_ns, sagas.saga
+      FROM sagas CROSS JOIN json_each(sagas.labels) WHERE sagas.saga_id = ?
+ );
+
+-- name: delete_events
+DELETE FROM events WHERE saga = (SELECT saga FROM sagas WHERE saga_id = ?);
+
+-- name: delete_saga
+DELETE FROM sagas WHERE saga_id = ?;
+
+-- name: find_tombstone
+SELECT saga_id, uid, state, request_digest, end_time_ns, retire_time_ns FROM tombstones WHERE saga_id = ?;
+
+-- name: count_tombstones
+SELECT count(*) FROM tombstones;
+
+-- name: drop_tombstones
+DELETE FROM tombstones
+ WHERE rowid IN (SELECT rowid FROM tombstones WHERE retire_time_ns < ? ORDER BY retire_time_ns LIMIT ?);
 
 -- name: columns_part
 SELECT sagas.saga, sagas.saga_id, sagas.uid, pins.definition, pins.version, pins.participants, sagas.state,
@@ -62,6 +99,9 @@ SELECT sagas.saga, sagas.saga_id, sagas.uid, pins.definition, pins.version, pins
 
 -- name: unfinished_part
   FROM sagas INDEXED BY sagas_unfinished CROSS JOIN pins USING (pin) WHERE sagas.state NOT IN (4, 5)
+
+-- name: ended_part
+  FROM sagas INDEXED BY sagas_ended CROSS JOIN pins USING (pin) WHERE sagas.state IN (4, 5) AND sagas.end_time_ns < ?
 
 -- name: compensated_part
   FROM sagas INDEXED BY sagas_compensated CROSS JOIN pins USING (pin) WHERE sagas.state = 5
@@ -104,6 +144,10 @@ SELECT content FROM descriptors WHERE digest = ?;
 -- name: put_definition
 INSERT INTO definitions (name, version, content, digest, descriptors_digest, create_time_ns, deprecated)
 SELECT ?, coalesce(max(version), 0) + 1, ?, ?, ?, ?, 0 FROM definitions WHERE name = ?;
+
+-- name: adopt_definition
+INSERT INTO definitions (name, version, content, digest, descriptors_digest, create_time_ns, deprecated)
+VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- name: find_definition_by_digest
 SELECT name, version, content, digest, descriptors_digest, create_time_ns, deprecated

@@ -35,6 +35,8 @@ CREATE INDEX sagas_newest ON sagas (create_time_ns);
 CREATE INDEX sagas_unfinished ON sagas (create_time_ns) WHERE state NOT IN (4, 5);
 CREATE INDEX sagas_compensated ON sagas (create_time_ns) WHERE state = 5;
 CREATE INDEX sagas_attention ON sagas (create_time_ns) WHERE needs_attention = 1;
+-- Finds what is old enough to be retired, without a look at anything else.
+CREATE INDEX sagas_ended ON sagas (end_time_ns) WHERE state IN (4, 5);
 
 -- Finds sagas by label, newest first, without sorting.
 CREATE TABLE labels (
@@ -53,6 +55,18 @@ CREATE TABLE events (
     body BLOB NOT NULL,          -- a saga.v1.SagaEvent without saga_id and sequence
     PRIMARY KEY (saga, sequence)
 ) STRICT;
+
+-- What is left of a saga that was retired, so that its id and uid are not used again.
+CREATE TABLE tombstones (
+    saga_id TEXT NOT NULL UNIQUE,
+    uid TEXT NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    request_digest BLOB NOT NULL,
+    end_time_ns INTEGER NOT NULL,
+    retire_time_ns INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX tombstones_oldest ON tombstones (retire_time_ns);
 
 -- Descriptor sets, said once however many definition versions were checked against them.
 CREATE TABLE descriptors (

@@ -23,6 +23,11 @@ COMMANDS = [
     ["cancel"],
     ["participants"],
     ["participants", "refresh"],
+    ["journal", "verify"],
+    ["journal", "export"],
+    ["journal", "import"],
+    ["journal", "backup"],
+    ["journal", "retire"],
 ]
 
 

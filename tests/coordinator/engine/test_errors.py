@@ -10,6 +10,7 @@ def test_messages_say_what_is_wrong() -> None:
         errors.DefinitionNotFound("order", 3): "there is no version 3 of the definition `order`",
         errors.DefinitionDeprecated("order", 3): "version 3 of the definition `order` is deprecated",
         errors.StartedDifferently("s"): "the saga `s` exists and was started with a different request",
+        errors.SagaRetired("s", "COMPLETED"): "the saga `s` ended COMPLETED and has been retired",
         errors.SequenceMismatch("s", 3, 5): "stands at sequence 5, not at 3",
         errors.OverLimit("too many", 1): "too many",
         errors.ShuttingDown(): "the coordinator is shutting down",

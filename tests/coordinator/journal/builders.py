@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from coordinator.core.instants import to_timestamp
-from coordinator.journal.port import Append, SagaIndex
+from coordinator.journal.port import Append, SagaIndex, Tombstone
 from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_RUNNING
+from saga.v1.types_pb2 import SAGA_STATE_COMPLETED, SAGA_STATE_RUNNING
 
 EPOCH_NS = 1_700_000_000_000_000_000
 
@@ -61,3 +61,17 @@ def show(saga_id: str, sequence: int, **fields: Any) -> Append:
 
 def sequences(found: Sequence[SagaEvent]) -> list[int]:
     return [item.sequence for item in found]
+
+
+def ended(saga_id: str, count: int = 1, **fields: Any) -> Append:
+    """A saga's first append, which is its last: COMPLETED a second after it was created."""
+    defaults: dict[str, Any] = {"state": SAGA_STATE_COMPLETED, "end_time_ns": EPOCH_NS + 1_000_000_000}
+    return start(saga_id, count, **(defaults | fields))
+
+
+def tombstone(append: Append, retire_time_ns: int = EPOCH_NS + 2_000_000_000) -> Tombstone:
+    """What the saga of a first append is to leave."""
+    index = append.index
+    assert index is not None
+    end_time_ns = index.end_time_ns or 0
+    return Tombstone(index.saga_id, index.uid, index.state, b"digest", end_time_ns, retire_time_ns)

@@ -32,3 +32,7 @@ def test_a_schema_that_is_too_new_says_both_versions_and_what_to_do() -> None:
     assert "version 7" in text
     assert "up to 1" in text
     assert "newer" in text
+
+
+def test_a_schema_that_is_too_old_says_who_brings_it_up_to_date() -> None:
+    assert "saga serve" in str(errors.SchemaTooOld("/j.db", 1, 2))

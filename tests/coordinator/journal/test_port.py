@@ -10,7 +10,14 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.instants import to_timestamp
-from coordinator.journal.errors import Conflict, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
+from coordinator.journal.errors import (
+    Conflict,
+    DefinitionExists,
+    JournalUnavailable,
+    SagaExists,
+    SagaNotFound,
+    UnreadableSaga,
+)
 from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Append, DefinitionVersion, Journal, SagaIndex
 from coordinator.journal.sqlite import SqliteJournal
@@ -29,6 +36,7 @@ from saga.v1.types_pb2 import (
 from tests.coordinator.journal.builders import (
     EPOCH_NS,
     UNKNOWN_EVENT,
+    ended,
     event,
     events,
     follow,
@@ -36,6 +44,8 @@ from tests.coordinator.journal.builders import (
     sequences,
     show,
     start,
+    tombstone,
+    uid_of,
 )
 
 
@@ -623,3 +633,138 @@ def test_index_knows_what_is_an_end() -> None:
         return index("a", state=state)
 
     assert [state for state in range(1, 7) if of(state).ended] == [SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED]
+
+
+# Retiring what ended.
+
+
+async def test_what_ended_before_an_instant_is_paged_by_its_end(journal: Journal) -> None:
+    for number, end in enumerate((30, 10, 20, 20, 40)):
+        await journal.append(ended(f"s{number}", end_time_ns=EPOCH_NS + end))
+    await journal.append(ended("compensated", state=SAGA_STATE_COMPENSATED, end_time_ns=EPOCH_NS + 5))
+    await journal.append(start("running", end_time_ns=EPOCH_NS))
+    await journal.append(start("failed", state=SAGA_STATE_FAILED, end_time_ns=EPOCH_NS))
+    seen, after = [], None
+    while True:
+        page = await journal.ended(EPOCH_NS + 40, after, 2)
+        seen.append([saga.saga_id for saga in page.items])
+        after = page.next
+        if after is None:
+            break
+    assert seen == [["compensated", "s1"], ["s2", "s3"], ["s0"]]
+
+
+async def test_a_retired_saga_is_gone_but_for_its_tombstone(journal: Journal) -> None:
+    old, other = ended("old", 3, labels={"order": "1"}), ended("other", 2, labels={"order": "1"})
+    for append in (old, other):
+        await journal.append(append)
+    assert await journal.retire([tombstone(old)]) == 1
+    assert await journal.find("old") is None
+    with pytest.raises(SagaNotFound):
+        await journal.read("old")
+    assert await listed(journal) == ["other"]
+    assert await listed(journal, SagaFilter(labels={"order": "1"})) == ["other"]
+    assert sequences(await journal.read("other")) == [1, 2]
+    assert await journal.find_tombstone("old") == tombstone(old)
+    assert await journal.find_tombstone("other") is None
+    assert await journal.count_tombstones() == 1
+
+
+async def test_g3_a_saga_that_failed_or_has_not_ended_is_never_retired(journal: Journal) -> None:
+    failed = start("failed", state=SAGA_STATE_FAILED, end_time_ns=EPOCH_NS)
+    running = start("running", end_time_ns=EPOCH_NS)
+    for append in (failed, running):
+        await journal.append(append)
+    assert await journal.retire([tombstone(failed), tombstone(running), tombstone(ended("never there"))]) == 0
+    assert set(await listed(journal)) == {"failed", "running"}
+    assert await journal.count_tombstones() == 0
+
+
+async def test_a_saga_that_moved_on_since_it_was_looked_at_is_not_retired(journal: Journal) -> None:
+    looked_at = ended("a")
+    await journal.append(looked_at)
+    await journal.append(show("a", 2, state=SAGA_STATE_COMPENSATED, end_time_ns=EPOCH_NS + 5_000_000_000))
+    await journal.append(ended("b", uid="another"))
+    assert await journal.retire([tombstone(looked_at), tombstone(ended("b"))]) == 0
+    assert set(await listed(journal)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("again", [start("old", uid="a new one"), start("new", uid=uid_of("old"))], ids=["id", "uid"])
+async def test_g10_neither_id_nor_uid_of_a_retired_saga_is_used_again(journal: Journal, again: Append) -> None:
+    old = ended("old", 2)
+    await journal.append(old)
+    await journal.retire([tombstone(old)])
+    neighbour = asyncio.create_task(journal.append(start("neighbour", 2, labels={"order": "1"})))
+    with pytest.raises(SagaExists):
+        await journal.append(again)
+    await neighbour
+    assert await listed(journal) == ["neighbour"]
+    with pytest.raises(SagaNotFound):
+        await journal.append(follow("old", 3))
+
+
+async def test_tombstones_survive_a_restart(bench: Bench) -> None:
+    old = ended("old")
+    await bench.journal.append(old)
+    await bench.journal.retire([tombstone(old)])
+    await bench.reopen()
+    assert await bench.journal.find_tombstone("old") == tombstone(old)
+    with pytest.raises(SagaExists):
+        await bench.journal.append(start("old"))
+
+
+async def test_tombstones_are_dropped_the_earliest_first_and_free_the_id(journal: Journal) -> None:
+    for number in range(4):
+        append = ended(f"s{number}")
+        await journal.append(append)
+        await journal.retire([tombstone(append, EPOCH_NS + number)])
+    assert await journal.drop_tombstones(EPOCH_NS + 3, 2) == 2
+    assert await journal.find_tombstone("s1") is None
+    assert await journal.find_tombstone("s2") is not None
+    assert await journal.drop_tombstones(EPOCH_NS + 3, 2) == 1
+    assert await journal.drop_tombstones(EPOCH_NS + 3, 2) == 0
+    assert await journal.count_tombstones() == 1
+    await journal.append(start("s0"))
+    with pytest.raises(SagaExists):
+        await journal.append(start("s3"))
+
+
+async def test_pages_fit_each_other_over_a_retirement(journal: Journal) -> None:
+    appends = [ended(f"s{number}", create_time_ns=EPOCH_NS + number) for number in range(6)]
+    for append in appends:
+        await journal.append(append)
+    first = await journal.list_sagas(SagaFilter(), None, 2)
+    await journal.retire([tombstone(appends[5]), tombstone(appends[1])])
+    await journal.append(start("new", create_time_ns=EPOCH_NS + 9))
+    rest = await journal.list_sagas(SagaFilter(), first.next, 10)
+    assert [saga.saga_id for saga in rest.items] == ["s3", "s2", "s0"]
+
+
+async def test_nothing_is_given_back_where_nothing_is_free(journal: Journal) -> None:
+    assert await journal.reclaim(1 << 20, 0) == 0
+
+
+# Definitions of another journal.
+
+
+async def test_an_adopted_version_keeps_its_number_and_later_ones_count_on(journal: Journal) -> None:
+    adopted = DefinitionVersion("order", 3, b"three", "d3", "elsewhere", EPOCH_NS, deprecated=True)
+    for _ in range(2):
+        await journal.adopt_definition(adopted, b"types")
+    found = await journal.definition("order", 3)
+    assert found is not None
+    assert (found.content, found.digest, found.deprecated) == (b"three", "d3", True)
+    assert await journal.descriptors(found.descriptors_digest) == b"types"
+    put = await journal.put_definition(name="order", content=b"4", digest="d4", descriptors=b"", create_time_ns=1)
+    assert put.definition.version == 4
+
+
+async def test_a_version_that_says_something_else_is_refused_and_stays(journal: Journal) -> None:
+    await journal.put_definition(name="order", content=b"1", digest="d1", descriptors=b"", create_time_ns=1)
+    for version, digest in ((1, "another"), (2, "d1")):
+        with pytest.raises(DefinitionExists):
+            await journal.adopt_definition(DefinitionVersion("order", version, b"x", digest, "", 1), b"")
+    found = await journal.definition("order", 1)
+    assert found is not None
+    assert found.digest == "d1"
+    assert await journal.definition("order", 2) is None

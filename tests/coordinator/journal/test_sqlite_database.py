@@ -5,15 +5,24 @@ from pathlib import Path
 import pytest
 
 from coordinator.journal import sqlite_database
-from coordinator.journal.errors import JournalUnavailable, JournalUnusable, NotAJournal, SchemaTooNew
+from coordinator.journal.errors import (
+    JournalUnavailable,
+    JournalUnusable,
+    NotAJournal,
+    SchemaTooNew,
+    SchemaTooOld,
+)
 from coordinator.journal.sqlite_database import (
     APPLICATION_ID,
     SCHEMA_VERSION,
+    open_beside,
     open_for_reading,
     open_for_writing,
     sqlite_code,
     transaction,
 )
+
+SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text()
 
 
 @pytest.fixture
@@ -138,3 +147,63 @@ def test_codes_are_primary_ones() -> None:
     assert sqlite_code(error) == 0
     error.sqlite_errorcode = 778  # SQLITE_IOERR_WRITE
     assert sqlite_code(error) == sqlite3.SQLITE_IOERR
+
+
+# Schema versions.
+
+
+def make_version_1(path: Path) -> None:
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+    make(path, f"PRAGMA journal_mode = WAL; {marks} {SCHEMA_1} INSERT INTO descriptors VALUES ('d', x'00');")
+
+
+async def schema_of(path: Path) -> set[tuple[str, str]]:
+    """Every table and index, without its comments and spaces."""
+    database = await open_for_writing(path)
+    sql = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    rows: list[tuple[str, str]] = await database.run(lambda db: db.execute(sql).fetchall())
+    await database.close()
+    return {(name, " ".join(text.split())) for name, text in rows}
+
+
+async def test_an_old_journal_is_brought_up_to_date_and_keeps_what_it_holds(path: Path, tmp_path: Path) -> None:
+    make_version_1(path)
+    assert await schema_of(path) == await schema_of(tmp_path / "new.db")
+    database = await open_for_writing(path)
+    assert await pragma(database, "user_version") == SCHEMA_VERSION
+    assert await database.run(lambda db: db.execute("SELECT digest FROM descriptors").fetchall()) == [("d",)]
+    await database.close()
+
+
+async def test_a_migration_that_breaks_off_leaves_the_journal_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_version_1(path)
+    monkeypatch.setattr(sqlite_database, "MIGRATIONS", {1: "CREATE TABLE half (a); CREATE TABLE sagas (a);"})
+    with pytest.raises(JournalUnavailable, match="already exists"):
+        await open_for_writing(path)
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'half'").fetchone() == (0,)
+    db.close()
+
+
+async def test_a_new_journal_can_give_its_room_back(path: Path) -> None:
+    database = await open_for_writing(path)
+    assert await pragma(database, "auto_vacuum") == 2  # INCREMENTAL
+    await database.close()
+
+
+async def test_who_only_looks_leaves_an_old_an_empty_and_a_missing_file_as_it_is(path: Path) -> None:
+    with pytest.raises(JournalUnavailable):
+        await open_beside(path)
+    assert not path.exists()
+    path.touch()
+    with pytest.raises(NotAJournal, match="empty"):
+        await open_beside(path)
+    assert path.read_bytes() == b""
+    make_version_1(path)
+    before = path.read_bytes()
+    with pytest.raises(SchemaTooOld, match="version 1"):
+        await open_beside(path)
+    assert path.read_bytes() == before
