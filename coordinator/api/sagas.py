@@ -9,16 +9,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from coordinator.api import validation
+from coordinator.api import outcomes, validation
 from coordinator.api.paging import ROOM_BYTES, fitting, page_size, place, token
 from coordinator.api.rpc import Caller
 from coordinator.api.validation import demand
 from coordinator.api.views import view_of_event, view_of_index, view_of_saga
 from coordinator.core import limits
-from coordinator.core.inputs import CancelRequested
+from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested, RetryRequested
 from coordinator.core.instants import from_duration
 from coordinator.engine.clock import Clock
-from coordinator.engine.engine import Engine
+from coordinator.engine.engine import Engine, Steering
 from coordinator.journal.errors import UnreadableSaga
 from coordinator.journal.port import Journal, SagaCursor
 from saga.v1 import coordinator_pb2 as pb
@@ -106,6 +106,44 @@ class SagaService:
         cancel = CancelRequested(request.reason, request.actor)
         await self._engine.cancel(request.saga_id, cancel, request.expected_sequence)
         return pb.CancelSagaResponse(saga=await self._view_after(request.saga_id))
+
+    async def PauseSaga(self, request: pb.PauseSagaRequest, _caller: Caller) -> pb.PauseSagaResponse:  # noqa: N802
+        """Stop new dispatches."""
+        return pb.PauseSagaResponse(saga=await self._steer(request, PauseRequested(request.reason, request.actor)))
+
+    async def ResumeSaga(self, request: pb.ResumeSagaRequest, _caller: Caller) -> pb.ResumeSagaResponse:  # noqa: N802
+        """Take a pause back."""
+        return pb.ResumeSagaResponse(saga=await self._steer(request, ResumeRequested(request.reason, request.actor)))
+
+    async def RetrySaga(self, request: pb.RetrySagaRequest, _caller: Caller) -> pb.RetrySagaResponse:  # noqa: N802
+        """Try again now what is open, with a fresh budget."""
+        return pb.RetrySagaResponse(saga=await self._steer(request, RetryRequested(request.reason, request.actor)))
+
+    async def ResolveStep(self, request: pb.ResolveStepRequest, _caller: Caller) -> pb.ResolveStepResponse:  # noqa: N802
+        """Take an operator's word for what happened to a step; with `dry_run` only say what would follow."""
+        demand(validation.check_resolve(request))
+        asked = outcomes.resolution_of(request)
+        await self._engine.check_output(request.saga_id, request.step, asked.output)
+        if request.dry_run:
+            preview = await self._engine.preview(
+                request.saga_id, asked, lambda saga: view_of_saga(saga, pb.PAYLOAD_VIEW_FULL), request.expected_sequence
+            )
+            return pb.ResolveStepResponse(saga=preview)
+        return pb.ResolveStepResponse(saga=await self._steer(request, asked))
+
+    async def CompleteStep(  # noqa: N802
+        self, request: pb.CompleteStepRequest, _caller: Caller
+    ) -> pb.CompleteStepResponse:
+        """Take in the outcome that a participant reports of its own accord."""
+        demand(validation.check_report(request))
+        reply = outcomes.reply_of(request)
+        await self._engine.report(request.saga_id, request.step, request.idempotency_key, reply)
+        return pb.CompleteStepResponse(saga=await self._view_after(request.saga_id))
+
+    async def _steer(self, request: validation.SteeringRequest, asked: Steering) -> pb.Saga:
+        demand(validation.check_steering(request))
+        await self._engine.steer(request.saga_id, asked, request.expected_sequence)
+        return await self._view_after(request.saga_id)
 
     async def _view_after(self, saga_id: str) -> pb.Saga:
         """For what has been done already, which an answer that is too large would hide: then without payloads."""

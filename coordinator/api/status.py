@@ -22,8 +22,8 @@ from google.rpc.status_pb2 import Status
 
 from coordinator.api.errors import InvalidPageToken, Malformed, TooLarge, Unsupported
 from coordinator.core import limits
-from coordinator.core.decide import Forbidden
 from coordinator.core.definition import Problem
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.instants import to_duration
 from coordinator.engine import errors as engine
 from coordinator.journal import errors as journal

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +21,11 @@ from saga.v1.types_pb2 import SagaState
 
 SAGA_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.SAGA_ID_LENGTH_MAX}}}")
 _YEAR_10000_S: Final = 253_402_300_800
+
+
+SteeringRequest: TypeAlias = (
+    pb.CancelSagaRequest | pb.PauseSagaRequest | pb.ResumeSagaRequest | pb.RetrySagaRequest | pb.ResolveStepRequest
+)
 
 
 def demand(problems: Iterable[Problem]) -> None:
@@ -60,13 +65,48 @@ def check_saga_id(saga_id: str) -> Iterator[Problem]:
         )
 
 
-def check_steering(request: pb.CancelSagaRequest) -> Iterator[Problem]:
+def check_steering(request: SteeringRequest) -> Iterator[Problem]:
     """What is wrong with a request to steer a saga."""
     yield from check_saga_id(request.saga_id)
     yield from _check_text("reason", request.reason, limits.REASON_BYTES_MAX)
     yield from _check_text("actor", request.actor, limits.LABEL_VALUE_BYTES_MAX)
     if request.expected_sequence < 0:
         yield Problem("expected_sequence", str(request.expected_sequence), "a sequence, or 0")
+
+
+def check_resolve(request: pb.ResolveStepRequest) -> Iterator[Problem]:
+    """What is wrong with a request to resolve a step."""
+    yield from check_steering(request)
+    for name in ("step", "reason", "actor"):
+        if not getattr(request, name):
+            yield Problem(name, f"no {name} is given", _EXPECTED_OF_RESOLVE[name])
+    if request.WhichOneof("resolution") is None:
+        yield Problem("resolution", "nothing is stated", "completed, no_effect, compensated or confirmed")
+    yield from _check_completed(request)
+
+
+_EXPECTED_OF_RESOLVE: Final = {"step": "a step's name", "reason": "how you know", "actor": "who states it"}
+
+
+def check_report(request: pb.CompleteStepRequest) -> Iterator[Problem]:
+    """What is wrong with a report of a step's outcome."""
+    yield from check_saga_id(request.saga_id)
+    for name, expected in (("step", "a step's name"), ("idempotency_key", "the key that the call came with")):
+        if not getattr(request, name):
+            yield Problem(name, f"no {name} is given", expected)
+    if request.WhichOneof("outcome") is None:
+        yield Problem("outcome", "nothing is reported", "completed, rejected, compensated, confirmed or failed")
+    yield from _check_completed(request)
+
+
+def _check_completed(request: pb.ResolveStepRequest | pb.CompleteStepRequest) -> Iterator[Problem]:
+    if not request.HasField("completed"):
+        return
+    size = len(request.completed.output.value)
+    if size > limits.PAYLOAD_BYTES_MAX:
+        yield Problem("completed.output", f"{size} bytes", f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
+    if request.completed.HasField("hold_until"):
+        yield from _check_instant("completed.hold_until", request.completed.hold_until)
 
 
 def check_page_size(size: int) -> Iterator[Problem]:

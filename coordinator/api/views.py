@@ -49,6 +49,7 @@ def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType) -> pb.Saga:
         deadline=_instant(saga.deadline_ns),
         labels=saga.labels,
         last_sequence=saga.last_sequence,
+        paused=saga.paused,
         overdue=saga.overdue,
         needs_attention=saga.needs_attention,
         waits=_waits(saga),

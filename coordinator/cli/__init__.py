@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from google.protobuf.duration_pb2 import Duration
 
-from coordinator.cli import definition, journal, participants, saga, serve, start
+from coordinator.cli import definition, journal, operator, participants, saga, serve, start
 from coordinator.cli.connection import CALL_TIMEOUT_DEFAULT, SERVER_DEFAULT, Address
 from coordinator.cli.errors import EXIT_CODES_HELP, Commands
 from coordinator.cli.options import parse_duration
@@ -53,6 +53,7 @@ app.add_typer(serve.commands)
 app.add_typer(definition.commands, name="definition")
 app.add_typer(start.commands)
 app.add_typer(saga.commands)
+app.add_typer(operator.commands)
 app.add_typer(participants.commands, name="participants")
 app.add_typer(journal.commands, name="journal")
 

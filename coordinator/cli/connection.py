@@ -1,7 +1,7 @@
 """The line to a coordinator: each call has a deadline, and is tried again where the coordinator was gone for a moment.
 
-Trying again is safe for every call of the command line: starts carry an id, and the others change nothing that a second
-call would change again. What fails for good is raised as a CommandError.
+Trying again is safe for every call of the command line: starts carry an id, and of the others a second one changes
+nothing that matters, or is refused because the first was done. What fails for good is raised as a CommandError.
 """
 
 from __future__ import annotations

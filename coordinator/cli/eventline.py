@@ -14,11 +14,11 @@ from google.protobuf.message import Message
 from rich.text import Text
 
 from coordinator.cli import times
-from coordinator.cli.output import visible
+from coordinator.cli.output import short_name, visible
 from coordinator.cli.words import failure_text, labels_text, operation_name
 from coordinator.dataflow import durations
 from saga.v1 import event_pb2 as events
-from saga.v1.types_pb2 import OPERATION_UNSPECIFIED
+from saga.v1.types_pb2 import OPERATION_UNSPECIFIED, SagaState
 
 _STYLES: Final[Mapping[str, str]] = {
     "step_completed": "green",
@@ -85,6 +85,23 @@ def _completed(fact: events.SagaCompleted, _start_ns: int) -> str:
     return f"without an output: {failure_text(fact.output_failure)}" if fact.HasField("output_failure") else ""
 
 
+def _reason(fact: events.SagaPaused | events.SagaResumed, _start_ns: int) -> str:
+    return fact.reason
+
+
+def _retried(fact: events.SagaRetried, _start_ns: int) -> str:
+    return "; ".join(part for part in (fact.reason, _goes_on(fact)) if part)
+
+
+def _resolved(fact: events.StepResolved, _start_ns: int) -> str:
+    holds = f", holds until {times.instant(fact.hold_until)}" if fact.HasField("hold_until") else ""
+    return f"{short_name(events.Resolution.DESCRIPTOR, fact.resolution)}{holds}: {fact.reason}; {_goes_on(fact)}"
+
+
+def _goes_on(fact: events.SagaRetried | events.StepResolved) -> str:
+    return f"the saga goes on {short_name(SagaState.DESCRIPTOR, fact.state)}"
+
+
 def _deadline(fact: PythonAny, start_ns: int) -> str:
     return f"deadline {times.offset(fact.deadline, start_ns)}" if fact.HasField("deadline") else ""
 
@@ -107,4 +124,8 @@ _SUMMARIES: Final[Mapping[str, Callable[[PythonAny, int], str]]] = {
     "compensation_started": lambda fact, _start_ns: failure_text(fact.cause),
     "saga_completed": _completed,
     "saga_failed": lambda fact, _start_ns: failure_text(fact.failure),
+    "saga_paused": _reason,
+    "saga_resumed": _reason,
+    "saga_retried": _retried,
+    "step_resolved": _resolved,
 }

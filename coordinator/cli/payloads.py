@@ -1,4 +1,4 @@
-"""Messages as canonical protobuf JSON, with the payloads inside them readable.
+"""Messages as canonical protobuf JSON, with the payloads inside them readable, and payloads from JSON.
 
 A payload's type is one of the saga's definition version, whose descriptors the coordinator hands out. A payload that
 cannot be read is shown as its bytes: showing a saga never fails because of one.
@@ -7,8 +7,10 @@ cannot be read is shown as its bytes: showing a saga never fails because of one.
 from __future__ import annotations
 
 import json
+import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any as PythonAny
 from typing import Final
 
@@ -20,7 +22,7 @@ from google.protobuf.message import DecodeError, Message
 from coordinator.cli.connection import Connection
 from coordinator.cli.errors import CommandError, ExitCode
 from coordinator.core.descriptors import InvalidDescriptorsError
-from coordinator.dataflow.types import PayloadError, Types, UnknownTypeError, encode
+from coordinator.dataflow.types import TYPE_URL_PREFIX, PayloadError, Types, UnknownTypeError, encode
 from saga.v1.definition_pb2 import GetDefinitionRequest, GetDefinitionResponse
 
 Json = dict[str, PythonAny]
@@ -53,14 +55,36 @@ def payload_from_json(text: str, definition: GetDefinitionResponse) -> Any:
     Raises:
         CommandError: it is not JSON, or does not fit the type; the text names the field.
     """
-    types, input_type = types_of(definition), definition.definition.input_type
-    document = _document(text)
+    return _payload_from_json(text, types_of(definition), definition.definition.input_type, "input")
+
+
+def output_from_json(text: str, types: Types, output_type: str = "") -> Any:
+    """A step's output from JSON of the type that it names in `@type`, otherwise of `output_type`.
+
+    Raises:
+        CommandError: it is not JSON, or does not fit the type, or nothing says what its type is.
+    """
+    if not output_type and "@type" not in _document(text, "output"):
+        known = ", ".join(sorted(name for name in types.names() if types.knows(name)))
+        raise CommandError(
+            f'the output\'s type is not known: name it, as in {{"@type": "{TYPE_URL_PREFIX}…", …}}',
+            details=[f"types of the saga's definition: {known}"] if known else (),
+        )
+    return _payload_from_json(text, types, output_type, "output")
+
+
+def text_of(given: str, what: str) -> str:
+    """The text that `TEXT|@FILE|-` means: itself, a file's, or the standard input's. `what` it is, for the error.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
     try:
-        if "@type" in document:
-            return json_format.ParseDict(document, Any(), descriptor_pool=types.pool)
-        return encode(types.from_json(text, input_type))
-    except (json_format.ParseError, PayloadError, UnknownTypeError) as error:
-        raise CommandError(f"the input does not fit: {error}", details=[f"expected a `{input_type}`"]) from None
+        if given == "-":
+            return sys.stdin.read()
+        return Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"the {what} cannot be read: {error}", ExitCode.USAGE) from None
 
 
 def types_of(definition: GetDefinitionResponse) -> Types:
@@ -86,13 +110,26 @@ def types_of_saga(server: Connection, definition: str, version: int) -> Types:
         return _NO_TYPES
 
 
-def _document(text: str) -> Json:
+def _payload_from_json(text: str, types: Types, full_name: str, what: str) -> Any:
+    document = _document(text, what)
+    try:
+        if "@type" in document:
+            return json_format.ParseDict(document, Any(), descriptor_pool=types.pool)
+        return encode(types.from_json(text, full_name))
+    except (json_format.ParseError, PayloadError, UnknownTypeError) as error:
+        expected = [f"expected a `{full_name}`"] if full_name else ()
+        raise CommandError(f"the {what} does not fit: {error}", details=expected) from None
+
+
+def _document(text: str, what: str) -> Json:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CommandError(f"the input is not JSON: {error}") from None
+        raise CommandError(f"the {what} is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise CommandError("the input is not a JSON object")
+        raise CommandError(f"the {what} is not a JSON object")
+    if not isinstance(document.get("@type", ""), str):
+        raise CommandError(f"the {what}'s `@type` is no text")
     return document
 
 

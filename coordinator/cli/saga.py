@@ -1,8 +1,7 @@
-"""What is done to sagas that exist: look at one, list them, follow their events, cancel one."""
+"""Looking at sagas: at one, at a list of them, at their events as they happen. Nothing here changes a saga."""
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -84,6 +83,11 @@ def list_(
     needs_attention: Annotated[
         bool | None, typer.Option("--needs-attention/--no-needs-attention", help="Whether an operator is needed.")
     ] = None,
+    paused: Annotated[bool | None, typer.Option("--paused/--no-paused", help="Whether it is paused.")] = None,
+    overdue: Annotated[
+        bool | None,
+        typer.Option("--overdue/--no-overdue", help="Whether its deadline passed where it could not go back."),
+    ] = None,
     participant: Annotated[str, typer.Option("--participant", help="With a step of this participant.")] = "",
     failure: Annotated[str, typer.Option("--failure", help="With this text in its failure.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=0, help="How many at most; 0: all.")] = 100,
@@ -98,6 +102,8 @@ def list_(
         create_time_from=since,
         create_time_until=until,
         needs_attention=needs_attention,
+        paused=paused,
+        overdue=overdue,
         participant=participant,
         failure_text=failure,
     )
@@ -153,29 +159,6 @@ def watch(
                 show_line(_line(response.event, saga))
 
 
-@commands.command(epilog="Example: saga cancel order-42 --reason 'ordered twice'")
-def cancel(
-    ctx: typer.Context,
-    saga_id: SagaIdArgument,
-    reason: Annotated[str, typer.Option("--reason", help="Why; participants are told.")] = "",
-    actor: Annotated[str, typer.Option("--actor", help="Who asks, for the record.", show_default="you")] = "",
-    expected_sequence: Annotated[
-        int, typer.Option("--expected-sequence", min=0, help="Refuse if the saga has moved on from here; 0: do not.")
-    ] = 0,
-    output: OutputOption = Format.TEXT,
-) -> None:
-    """Turn a saga back: what it has done is compensated."""
-    request = pb.CancelSagaRequest(
-        saga_id=saga_id, reason=reason, actor=actor or _user(), expected_sequence=expected_sequence
-    )
-    with connect(ctx) as server:
-        saga = server.call(server.sagas.CancelSaga, request).saga
-        if output is Format.JSON:
-            show_json(to_json(saga, types_of_saga(server, saga.definition, saga.version)), indent=2)
-        else:
-            show_line(Text.assemble(saga.saga_id, "  ", state_text(saga.state)))
-
-
 def _events(server: Connection, saga_id: str, after: int, view: pb.PayloadView.ValueType) -> Iterable[SagaEvent]:
     def page(token: str) -> tuple[Iterable[SagaEvent], str]:
         request = pb.ListSagaEventsRequest(
@@ -202,11 +185,3 @@ def _row(saga: pb.Saga, now_ns: int) -> tuple[Cell, ...]:
         labels_text(saga.labels),
         failure_text(saga.failure) if saga.HasField("failure") else "",
     )
-
-
-def _user() -> str:
-    """Who runs this program; empty where the system does not know."""
-    try:
-        return getpass.getuser()
-    except OSError:
-        return ""

@@ -6,12 +6,10 @@ The saga's id is made here where the user gives none, so that a call that has to
 from __future__ import annotations
 
 import math
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -22,11 +20,11 @@ from rich.live import Live
 from rich.text import Text
 
 from coordinator.cli.connection import Connection, connect
-from coordinator.cli.errors import CommandError, ExitCode, code_of_state, has_stopped
+from coordinator.cli.errors import code_of_state, has_stopped
 from coordinator.cli.eventline import event_line
 from coordinator.cli.options import LabelsOption, OutputOption, VersionOption, parse_duration, parse_future, unique
 from coordinator.cli.output import Format, console, show, show_json, show_line
-from coordinator.cli.payloads import payload_from_json, to_json, types_of
+from coordinator.cli.payloads import payload_from_json, text_of, to_json, types_of
 from coordinator.cli.timeline import timeline
 from coordinator.core.instants import from_duration, from_timestamp, to_duration
 from coordinator.core.limits import SECOND_NS, WAIT_DEFAULT_NS
@@ -82,7 +80,7 @@ def start(
         timeout=timeout,
         start_time=start_time,
     )
-    text = _input_text(input_)
+    text = text_of(input_, "input")
     until_s = time.monotonic() + from_duration(wait_timeout) / SECOND_NS if wait_timeout else math.inf
     view = pb.PAYLOAD_VIEW_FULL if output is Format.JSON else pb.PAYLOAD_VIEW_NONE
     with connect(ctx) as server:
@@ -102,16 +100,6 @@ def start(
         show(timeline(saga, time.time_ns()))
     if wait or follow:
         raise typer.Exit(code_of_state(saga.state))
-
-
-def _input_text(given: str) -> str:
-    """The JSON that `--input` means."""
-    try:
-        if given == "-":
-            return sys.stdin.read()
-        return Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"the input cannot be read: {error}", ExitCode.USAGE) from None
 
 
 def _wait(server: Connection, saga: pb.Saga, until_s: float, view: pb.PayloadView.ValueType) -> pb.Saga:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from coordinator.core import repair
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
     Accepted,
     Begun,
@@ -20,9 +22,14 @@ from coordinator.core.inputs import (
     Input,
     InputFailed,
     OutputKnown,
+    PauseRequested,
     Recovered,
     Refused,
     Replied,
+    Reported,
+    ResolveRequested,
+    ResumeRequested,
+    RetryRequested,
     Skipped,
     Unknown,
 )
@@ -49,6 +56,9 @@ from saga.v1.event_pb2 import (
     SagaCompleted,
     SagaFailed,
     SagaOverdue,
+    SagaPaused,
+    SagaResumed,
+    SagaRetried,
     SagaStarted,
     StepCompensated,
     StepCompensationFailed,
@@ -56,6 +66,7 @@ from saga.v1.event_pb2 import (
     StepConfirmed,
     StepPending,
     StepRejected,
+    StepResolved,
     StepSkipped,
     StepStuck,
 )
@@ -96,15 +107,11 @@ Fact: TypeAlias = (
     | SagaCompleted
     | SagaCompensated
     | SagaFailed
+    | SagaPaused
+    | SagaResumed
+    | SagaRetried
+    | StepResolved
 )
-
-
-class Forbidden(Exception):
-    """The saga's state does not allow what was asked for. `possible` says what would be."""
-
-    def __init__(self, message: str, possible: str) -> None:
-        super().__init__(message)
-        self.possible = possible
 
 
 def decide(
@@ -121,6 +128,16 @@ def decide(
             return [(fact, "") for fact in _recovered(saga, now_ns)]
         case CancelRequested():
             return [(fact, given.actor) for fact in _cancelled(saga, given)]
+        case PauseRequested():
+            return [(fact, given.actor) for fact in repair.pause(saga, given)]
+        case ResumeRequested():
+            return [(fact, given.actor) for fact in repair.resume(saga, given)]
+        case RetryRequested():
+            return [(fact, given.actor) for fact in repair.retry(saga, given)]
+        case ResolveRequested():
+            return [(fact, given.actor) for fact in repair.resolve(saga, given, now_ns)]
+        case Reported():
+            return [(fact, "") for fact in _reported(saga, given, now_ns, polled_until_ns)]
         case _:
             return [(_due(saga, given, now_ns), "")]
 
@@ -323,6 +340,17 @@ def _failed(replied: Replied, failure: Failure, answered: bool) -> AttemptFailed
     return AttemptFailed(
         step=replied.step, operation=replied.operation, attempt=replied.attempt, failure=failure, answered=answered
     )
+
+
+def _reported(saga: Saga, reported: Reported, now_ns: int, polled_until_ns: Mapping[str, int]) -> list[Fact]:
+    """What a report establishes: read as a reply to the last attempt, and accepted once (rule 7)."""
+    progress = repair.reportable(saga, reported)
+    if progress is None:
+        return []
+    replied = Replied(reported.step, reported.operation, progress.attempts, reported.reply)
+    step = saga.step(reported.step)
+    polled_ns = polled_until_ns.get(reported.step, 0)
+    return _read(saga, step, progress, replied, now_ns, polled_ns if polled_ns > now_ns else None)
 
 
 # --- Recovery, cancel, the ends ---------------------------------------------------------------------------------------

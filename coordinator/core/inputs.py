@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from google.protobuf.any_pb2 import Any
 
+from saga.v1.event_pb2 import Resolution
 from saga.v1.types_pb2 import Failure, Operation
 
 
@@ -112,8 +113,66 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """An operator wants nothing new to be dispatched."""
+
+    reason: str
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """An operator takes a pause back."""
+
+    reason: str
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    """An operator wants what is open to be tried again now, with a fresh budget of attempts."""
+
+    reason: str
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveRequested:
+    """An operator states what happened to a step."""
+
+    step: str
+    resolution: Resolution.ValueType
+    reason: str
+    actor: str
+    output: Any | None = None
+    hold_until_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A participant reports the outcome of an operation by itself, not as the answer to a call."""
+
+    step: str
+    operation: Operation.ValueType
+    reply: Done | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """The saga was read back after its driver was lost: whatever was in flight is not known any more."""
 
 
-Input: TypeAlias = Replied | Begun | Skipped | InputFailed | OutputKnown | CancelRequested | Recovered
+Input: TypeAlias = (
+    Replied
+    | Begun
+    | Skipped
+    | InputFailed
+    | OutputKnown
+    | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | RetryRequested
+    | ResolveRequested
+    | Reported
+    | Recovered
+)

@@ -154,7 +154,15 @@ def outstanding(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int] = NO
             _going_forward(saga, now_ns, out)
         case s if s == SAGA_STATE_COMPENSATING:
             _going_back(saga, now_ns, polled_until_ns, out)
+    if saga.paused:
+        _hold_back(out)
     return out
+
+
+def _hold_back(out: Outstanding) -> None:
+    """Of a paused saga nothing new is dispatched or polled; what is in flight, deadlines and reports go on (rule 8)."""
+    out.due = [due for due in out.due if not isinstance(due, StartDue | EvaluationDue | AttemptDue)]
+    out.polls.clear()
 
 
 def _before_the_start(saga: Saga, now_ns: int, out: Outstanding) -> None:

@@ -30,6 +30,10 @@ from coordinator.core.frontier import Frontier
 from coordinator.core.instants import earliest, from_duration, from_timestamp
 from coordinator.core.retry import Policy
 from saga.v1.event_pb2 import (
+    RESOLUTION_COMPENSATED,
+    RESOLUTION_COMPLETED,
+    RESOLUTION_CONFIRMED,
+    RESOLUTION_NO_EFFECT,
     AttemptFailed,
     AttemptLost,
     AttemptStarted,
@@ -45,10 +49,12 @@ from saga.v1.event_pb2 import (
     StepConfirmed,
     StepPending,
     StepRejected,
+    StepResolved,
     StepStuck,
 )
 from saga.v1.types_pb2 import (
     FAILURE_KIND_LOST,
+    FAILURE_KIND_REJECTED,
     OPERATION_COMPENSATE,
     OPERATION_CONFIRM,
     OPERATION_EXECUTE,
@@ -84,6 +90,8 @@ STEP: Final[Mapping[StepState.ValueType, Mapping[str, StepState.ValueType]]] = {
         "skipped": STEP_STATE_SKIPPED,
         "execute started": STEP_STATE_EXECUTING,
         "input failed": STEP_STATE_WAITING,
+        "resolved completed": STEP_STATE_COMPLETED,
+        "retried": STEP_STATE_WAITING,
     },
     STEP_STATE_EXECUTING: {
         "execute started": STEP_STATE_EXECUTING,
@@ -107,10 +115,16 @@ STEP: Final[Mapping[StepState.ValueType, Mapping[str, StepState.ValueType]]] = {
         "rejected, an earlier attempt in doubt": STEP_STATE_UNKNOWN,
         "saga turned back": STEP_STATE_PENDING,
         "compensate started": STEP_STATE_COMPENSATING,
+        "resolved completed": STEP_STATE_COMPLETED,
+        "resolved no effect": STEP_STATE_REJECTED,
     },
     STEP_STATE_UNKNOWN: {
         "compensate started": STEP_STATE_COMPENSATING,
         "stuck": STEP_STATE_UNKNOWN,
+        "retried": STEP_STATE_EXECUTING,
+        "resolved completed": STEP_STATE_COMPLETED,
+        "resolved no effect": STEP_STATE_REJECTED,
+        "resolved compensated": STEP_STATE_COMPENSATED,
     },
     STEP_STATE_COMPLETED: {
         "compensate started": STEP_STATE_COMPENSATING,
@@ -133,11 +147,17 @@ STEP: Final[Mapping[StepState.ValueType, Mapping[str, StepState.ValueType]]] = {
         "confirm pending": STEP_STATE_CONFIRMING,
         "confirmed": STEP_STATE_CONFIRMED,
         "stuck": STEP_STATE_CONFIRMING,
+        "retried": STEP_STATE_CONFIRMING,
+        "resolved confirmed": STEP_STATE_CONFIRMED,
     },
     STEP_STATE_REJECTED: {},
     STEP_STATE_SKIPPED: {},
     STEP_STATE_COMPENSATED: {},
-    STEP_STATE_COMPENSATION_FAILED: {},
+    STEP_STATE_COMPENSATION_FAILED: {
+        "retried": STEP_STATE_COMPENSATING,
+        "resolved no effect": STEP_STATE_COMPENSATED,
+        "resolved compensated": STEP_STATE_COMPENSATED,
+    },
     STEP_STATE_CONFIRMED: {},
 }
 
@@ -149,6 +169,8 @@ SAGA: Final[Mapping[SagaState.ValueType, Mapping[str, SagaState.ValueType]]] = {
     SAGA_STATE_PENDING: {
         "started": SAGA_STATE_RUNNING,
         "turned back": SAGA_STATE_COMPENSATING,
+        "paused": SAGA_STATE_PENDING,
+        "resumed": SAGA_STATE_PENDING,
     },
     SAGA_STATE_RUNNING: {
         "a step goes forward": SAGA_STATE_RUNNING,
@@ -158,16 +180,25 @@ SAGA: Final[Mapping[SagaState.ValueType, Mapping[str, SagaState.ValueType]]] = {
         "turned back": SAGA_STATE_COMPENSATING,
         "completed": SAGA_STATE_COMPLETED,
         "failed": SAGA_STATE_FAILED,
+        "paused": SAGA_STATE_RUNNING,
+        "resumed": SAGA_STATE_RUNNING,
+        "an operator helps it forward": SAGA_STATE_RUNNING,
     },
     SAGA_STATE_COMPENSATING: {
         "a step is answered": SAGA_STATE_COMPENSATING,
         "a step goes back": SAGA_STATE_COMPENSATING,
+        "paused": SAGA_STATE_COMPENSATING,
+        "resumed": SAGA_STATE_COMPENSATING,
+        "an operator helps it back": SAGA_STATE_COMPENSATING,
         "compensated": SAGA_STATE_COMPENSATED,
         "failed": SAGA_STATE_FAILED,
     },
     SAGA_STATE_COMPLETED: {},
     SAGA_STATE_COMPENSATED: {},
-    SAGA_STATE_FAILED: {},
+    SAGA_STATE_FAILED: {
+        "an operator helps it forward": SAGA_STATE_RUNNING,
+        "an operator helps it back": SAGA_STATE_COMPENSATING,
+    },
 }
 
 ENDED: Final = frozenset((SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED))
@@ -180,11 +211,25 @@ _SETTLED: Final = frozenset(
         STEP_STATE_COMPENSATION_FAILED,
     )
 )
+_UNSETTLED: Final = frozenset((STEP_STATE_PENDING, STEP_STATE_UNKNOWN, STEP_STATE_COMPENSATION_FAILED))
 _OPERATION_WORD: Final = {
     OPERATION_EXECUTE: "execute",
     OPERATION_COMPENSATE: "compensate",
     OPERATION_CONFIRM: "confirm",
 }
+_RESOLUTION_WORD: Final = {
+    RESOLUTION_COMPLETED: "completed",
+    RESOLUTION_NO_EFFECT: "no effect",
+    RESOLUTION_COMPENSATED: "compensated",
+    RESOLUTION_CONFIRMED: "confirmed",
+}
+# The operation that has come to nothing in a step that is stuck; of one that still waits, its expressions have.
+_STUCK_OPERATION: Final = {
+    STEP_STATE_UNKNOWN: OPERATION_EXECUTE,
+    STEP_STATE_COMPENSATION_FAILED: OPERATION_COMPENSATE,
+    STEP_STATE_CONFIRMING: OPERATION_CONFIRM,
+}
+_HAVE_COMPLETED: Final = frozenset((STEP_STATE_COMPLETED, STEP_STATE_CONFIRMING, STEP_STATE_CONFIRMED))
 
 
 class IllegalEvent(Exception):
@@ -248,6 +293,11 @@ class StepRecord:
         in_flight = execute is not None and execute.open
         return not in_flight and (self.state in _SETTLED or not self.plan.compensatable)
 
+    @property
+    def unsettled(self) -> bool:
+        """It cannot go on by itself, or has not been heard of: an operator may say what happened (rule 8)."""
+        return self.stuck is not None or self.state in _UNSETTLED
+
 
 class Saga:
     """A saga as its events left it. Only `apply` changes it.
@@ -279,6 +329,8 @@ class Saga:
         self.last_time_ns = 0
         self.past_no_return = False
         self.overdue = False
+        self.paused = False
+        """An operator has stopped new dispatches."""
         self.steps = [StepRecord(step) for step in plan.steps]
         self.forward = Frontier([s.predecessors for s in plan.steps], [s.successors for s in plan.steps])
         """Ready: steps that wait and whose predecessors are all done."""
@@ -320,7 +372,7 @@ class Saga:
     @property
     def returned(self) -> bool:
         """Whether every step is settled on the way back."""
-        return self.backward is not None and self.backward.unresolved == 0
+        return self.backward is not None and not (self.backward.unresolved or self.active)
 
     @property
     def needs_attention(self) -> bool:
@@ -359,7 +411,11 @@ def apply(saga: Saga, event: SagaEvent) -> None:
 
 def state_after(state: SagaState.ValueType, event: SagaEvent) -> SagaState.ValueType:
     """The state of a saga after an event that is known to be legal, for readers that do not fold."""
-    return _STATE_AFTER.get(event.WhichOneof("event") or "", state)
+    name = event.WhichOneof("event") or ""
+    if name in _SAYS_STATE:
+        said: SagaState.ValueType = getattr(event, name).state
+        return said
+    return _STATE_AFTER.get(name, state)
 
 
 _STATE_AFTER: Final = {
@@ -370,6 +426,7 @@ _STATE_AFTER: Final = {
     "saga_compensated": SAGA_STATE_COMPENSATED,
     "saga_failed": SAGA_STATE_FAILED,
 }
+_SAYS_STATE: Final = ("saga_retried", "step_resolved")
 
 
 # --- Of the saga as a whole -------------------------------------------------------------------------------------------
@@ -461,6 +518,88 @@ def _saga_failed(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
         saga.failure = failed.failure
 
 
+# --- Of an operator ---------------------------------------------------------------------------------------------------
+
+
+def _saga_paused(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
+    state = _next_saga_state(saga, event, "paused")
+    _require(not saga.paused, saga, event, "it is paused already")
+    saga.state = state
+    saga.paused = True
+
+
+def _saga_resumed(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
+    state = _next_saga_state(saga, event, "resumed")
+    _require(saga.paused, saga, event, "it is not paused")
+    saga.state = state
+    saga.paused = False
+
+
+def _saga_retried(saga: Saga, event: SagaEvent, time_ns: int) -> None:
+    saga_state = _helped(saga, event, event.saga_retried.state)
+    saga.state = saga_state
+    for index in sorted(saga.active):
+        for progress in saga.steps[index].progress.values():
+            if progress.next_ns is not None:
+                _renew(progress, time_ns)
+    for step in saga.steps:
+        if step.plan.index in saga.stuck or step.state == STEP_STATE_COMPENSATION_FAILED:
+            _reopen(saga, step, time_ns)
+
+
+def _step_resolved(saga: Saga, event: SagaEvent, time_ns: int) -> None:
+    resolved: StepResolved = event.step_resolved
+    step = _step(saga, event, resolved.step)
+    saga_state = _helped(saga, event, resolved.state)
+    state = _next_step_state(saga, event, step, f"resolved {_RESOLUTION_WORD.get(resolved.resolution, '?')}")
+    in_flight = any(progress.open for progress in step.progress.values())
+    _require(not in_flight, saga, event, "a call of it is in flight")
+    _require(step.unsettled, saga, event, "nobody has to settle it")
+    done_before = step.state in _HAVE_COMPLETED
+    saga.state, step.state = saga_state, state
+    step.stuck = step.compensation_failure = None
+    saga.stuck.discard(step.plan.index)
+    for progress in step.progress.values():
+        if progress.under_way or progress.ended_ns is None:
+            _end(saga, step, progress, time_ns)
+    if state == STEP_STATE_COMPLETED:
+        step.output = resolved.output if resolved.HasField("output") else None
+        step.hold_until_ns = from_timestamp(resolved.hold_until) if resolved.HasField("hold_until") else None
+        _hold(saga, step)
+        step.in_doubt = False
+        if saga.state == SAGA_STATE_RUNNING and not done_before:
+            _done(saga, step)
+    elif state == STEP_STATE_REJECTED:
+        _set_back(saga, Failure(kind=FAILURE_KIND_REJECTED, step=resolved.step, message=resolved.reason))
+    _clear_if_settled(saga, step)
+
+
+def _helped(saga: Saga, event: SagaEvent, said: SagaState.ValueType) -> SagaState.ValueType:
+    """The state in which the saga goes on: back once it has turned back, otherwise forward."""
+    direction = "forward" if saga.backward is None else "back"
+    state = _next_saga_state(saga, event, f"an operator helps it {direction}")
+    _require(state == said, saga, event, f"it goes on in {SagaState.Name(state)}")
+    return state
+
+
+def _reopen(saga: Saga, step: StepRecord, time_ns: int) -> None:
+    """The step is tried again now: its expressions, or the operation that has come to nothing."""
+    operation = _STUCK_OPERATION.get(step.state)
+    step.state = STEP[step.state]["retried"]
+    step.stuck = step.compensation_failure = None
+    saga.stuck.discard(step.plan.index)
+    if operation is not None:
+        _renew(step.progress[operation], time_ns)
+        saga.active.add(step.plan.index)
+
+
+def _renew(progress: Progress, time_ns: int) -> None:
+    """A fresh budget; the numbering goes on."""
+    progress.spent = 0
+    progress.next_ns = time_ns
+    progress.ended_ns = None
+
+
 # --- Of a step's attempts ---------------------------------------------------------------------------------------------
 
 
@@ -525,6 +664,7 @@ def _attempt_lost(saga: Saga, event: SagaEvent, time_ns: int) -> None:
         progress = _last_attempt(saga, event, step, operation, lost.attempt)
     else:
         progress = _answered(saga, event, step, operation, lost.attempt)
+        _require(progress.open, saga, event, f"attempt {lost.attempt} of `{lost.step}` is not open")
     saga.state, step.state = saga_state, state
     _in_doubt(step, operation, from_timestamp(lost.deadline) if lost.HasField("deadline") else progress.deadline_ns)
     if was_pending:
@@ -552,6 +692,7 @@ def _step_pending(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     saga_state = _next_saga_state(saga, event, "a step is answered")
     state = _next_step_state(saga, event, step, f"{_word(operation)} pending")
     progress = _answered(saga, event, step, operation, pending.attempt)
+    _require(progress.open, saga, event, f"attempt {pending.attempt} of `{pending.step}` is not open")
     saga.state, step.state = saga_state, state
     progress.open = False
     progress.pending_message = pending.message
@@ -582,7 +723,7 @@ def _step_completed(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     saga.state, step.state = saga_state, state
     step.output = completed.output if completed.HasField("output") else None
     step.hold_until_ns = from_timestamp(completed.hold_until) if completed.HasField("hold_until") else None
-    saga.earliest_hold_ns = earliest(saga.earliest_hold_ns, step.hold_until_ns)
+    _hold(saga, step)
     step.in_doubt = False
     _end(saga, step, progress, time_ns)
     if saga.state == SAGA_STATE_RUNNING:
@@ -688,6 +829,10 @@ _HANDLERS: Final = {
     "saga_completed": _saga_completed,
     "saga_compensated": _saga_compensated,
     "saga_failed": _saga_failed,
+    "saga_paused": _saga_paused,
+    "saga_resumed": _saga_resumed,
+    "saga_retried": _saga_retried,
+    "step_resolved": _step_resolved,
 }
 
 
@@ -737,14 +882,12 @@ def _last_attempt(
 
 
 def _answered(saga: Saga, event: SagaEvent, step: StepRecord, operation: Operation.ValueType, attempt: int) -> Progress:
-    """The progress whose last attempt the event answers."""
+    """The progress whose last attempt the event answers.
+
+    An outcome can also be reported between two attempts (rule 7).
+    """
     progress = _last_attempt(saga, event, step, operation, attempt)
-    _require(
-        progress.open or progress.poll_after_ns is not None,
-        saga,
-        event,
-        f"attempt {attempt} of `{step.plan.name}` is not open",
-    )
+    _require(progress.under_way, saga, event, f"attempt {attempt} of `{step.plan.name}` is not open")
     return progress
 
 
@@ -780,6 +923,12 @@ def _in_doubt(step: StepRecord, operation: Operation.ValueType, until_ns: int) -
     if operation == OPERATION_EXECUTE:
         step.in_doubt = True
         step.unanswered_until_ns = max(step.unanswered_until_ns, until_ns)
+
+
+def _hold(saga: Saga, step: StepRecord) -> None:
+    """Only a RESERVABLE step holds anything."""
+    if step.plan.kind == STEP_KIND_RESERVABLE:
+        saga.earliest_hold_ns = earliest(saga.earliest_hold_ns, step.hold_until_ns)
 
 
 def _set_back(saga: Saga, failure: Failure) -> None:

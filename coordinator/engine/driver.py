@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from coordinator.core import limits, retry
-from coordinator.core.decide import Forbidden
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Input
 from coordinator.core.outstanding import outstanding
 from coordinator.core.state import IllegalEvent, Saga, fold

@@ -11,13 +11,27 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
+from google.protobuf.any_pb2 import Any
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from coordinator.core import limits
 from coordinator.core.decide import decide
-from coordinator.core.inputs import CancelRequested, Input, Recovered
+from coordinator.core.definition import Problem
+from coordinator.core.inputs import (
+    CancelRequested,
+    Done,
+    Input,
+    PauseRequested,
+    Recovered,
+    Refused,
+    Reported,
+    ResolveRequested,
+    ResumeRequested,
+    RetryRequested,
+    Unknown,
+)
 from coordinator.core.instants import to_timestamp
 from coordinator.core.state import ENDED, IllegalEvent, Saga, apply, fold, state_after
 from coordinator.core.turn import turn
@@ -29,12 +43,15 @@ from coordinator.engine.errors import (
     DefinitionDeprecated,
     DefinitionNotFound,
     EngineError,
+    InvalidRequest,
     OverLimit,
     SagaRetired,
+    SequenceMismatch,
     ShuttingDown,
     StartedDifferently,
 )
 from coordinator.engine.index import index_of
+from coordinator.engine.requests import operation_of
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.uid import uuid7
 from coordinator.engine.world import World
@@ -42,11 +59,12 @@ from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExi
 from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_FAILED, SAGA_STATE_UNSPECIFIED, SagaState
+from saga.v1.types_pb2 import OPERATION_EXECUTE, SAGA_STATE_FAILED, SAGA_STATE_UNSPECIFIED, SagaState
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Steering: TypeAlias = PauseRequested | ResumeRequested | RetryRequested | ResolveRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,33 +246,80 @@ class Engine:
         """Turn a saga back. Forbidden where its state does not allow it; SequenceMismatch, SagaNotFound."""
         await self._ask(saga_id, request, expected_sequence)
 
-    async def _ask(self, saga_id: str, given: Input, expected_sequence: int) -> None:
+    async def steer(self, saga_id: str, request: Steering, expected_sequence: int = 0) -> None:
+        """Do as an operator asks; also to a saga that stands FAILED. Errors as `cancel`."""
+        await self._ask(saga_id, request, expected_sequence, also_failed=True)
+
+    async def preview(
+        self, saga_id: str, request: Steering, look: Callable[[Saga], T], expected_sequence: int = 0
+    ) -> T:
+        """What `look` would see of the saga once `request` was granted; nothing is recorded. Errors as `cancel`."""
+        index = await self._journal.find(saga_id)
+        if index is None:
+            raise SagaNotFound(saga_id)
+        saga, definition = await self._fold(index)
+        if expected_sequence and saga.last_sequence != expected_sequence:
+            raise SequenceMismatch(saga_id, expected_sequence, saga.last_sequence)
+        now_ns = max(self._world.clock.now_ns(), saga.last_time_ns)
+        turn(saga, request, now_ns, definition.oracle)
+        return look(saga)
+
+    async def report(self, saga_id: str, step: str, key: str, reply: Done | Refused | Unknown) -> None:
+        """Take in what a participant reports of an operation of its own accord (rule 7).
+
+        InvalidRequest where the key is none of the step's, or the output is not of the action's type. Errors as
+        `cancel`.
+        """
+        operation = await self.read(saga_id, lambda saga: operation_of(saga, step, key))
+        if operation is None:
+            expected = "the key that the call came with"
+            raise InvalidRequest([Problem("idempotency_key", f"not a key of a step `{step}` of this saga", expected)])
+        if operation == OPERATION_EXECUTE and isinstance(reply, Done):
+            await self.check_output(saga_id, step, reply.output or Any())
+        await self._ask(saga_id, Reported(step, operation, reply), 0)
+
+    async def check_output(self, saga_id: str, step: str, output: Any | None) -> None:
+        """InvalidRequest where that is no output of the step."""
+        if output is None:
+            return
+        saga = await self.read(saga_id, _itself)
+        definition = await self.definitions.pinned(saga.plan.name, saga.plan.version)
+        names = {each.name for each in saga.plan.steps}
+        if step in names and (objection := definition.program.accepts_output(step, output)) is not None:
+            expected = f"a `{definition.program.output_type(step)}`"
+            raise InvalidRequest([Problem("completed.output", objection, expected)])
+
+    async def _ask(self, saga_id: str, given: Input, expected_sequence: int, *, also_failed: bool = False) -> None:
         if self._draining:
             raise ShuttingDown
-        while (driver := await self._driver(saga_id)) is not None:
+        while (driver := await self._driver(saga_id, also_failed=also_failed)) is not None:
             try:
                 await driver.ask(given, expected_sequence)
             except Stopped:
                 continue
             return
         saga = await self.read(saga_id, _itself)
-        decide(saga, given, self._world.clock.now_ns())  # of a saga that nobody has to drive it is Forbidden
-        raise ShuttingDown
+        if decide(saga, given, self._world.clock.now_ns()):  # of a saga that nobody has to drive it is mostly Forbidden
+            raise ShuttingDown
 
     # --- Who drives which saga ---
 
-    async def _driver(self, saga_id: str) -> Driver | None:
-        """Who drives the saga; somebody is found where nobody does. None where it has ended or stands FAILED."""
+    async def _driver(self, saga_id: str, *, also_failed: bool = False) -> Driver | None:
+        """Who drives the saga; somebody is found where nobody does.
+
+        None where it has ended, or stands FAILED and that is not asked for.
+        """
         await self._until_free(saga_id)
         driver = self._drivers.get(saga_id)
-        return driver if driver is not None else await self._take_up(saga_id)
+        return driver if driver is not None else await self._take_up(saga_id, also_failed)
 
-    async def _take_up(self, saga_id: str) -> Driver | None:
+    async def _take_up(self, saga_id: str, also_failed: bool) -> Driver | None:
         with self._taking(saga_id):
             index = await self._journal.find(saga_id)
             if index is None:
                 raise SagaNotFound(saga_id)
-            if index.ended or index.state == SAGA_STATE_FAILED or self._draining:
+            failed = index.state == SAGA_STATE_FAILED
+            if index.ended or (failed and (index.quarantined or not also_failed)) or self._draining:
                 return None
             try:
                 driver = await self._driver_of(index)
@@ -263,7 +328,9 @@ class Engine:
                 await self._journal.quarantine(saga_id, error.reason)
                 self._world.changes.publish(saga_id)
                 return None
-            self._add(driver).give(Recovered())
+            self._add(driver)
+            if not failed:
+                driver.give(Recovered())
             return driver
 
     async def _driver_of(self, index: SagaIndex) -> Driver:

@@ -23,6 +23,7 @@ def index_of(saga: Saga) -> SagaIndex:
         end_time_ns=saga.ended_ns,
         deadline_ns=saga.deadline_ns,
         needs_attention=saga.needs_attention,
+        paused=saga.paused,
         overdue=saga.overdue,
         failure=saga.failure,
         labels=saga.labels,
@@ -32,4 +33,4 @@ def index_of(saga: Saga) -> SagaIndex:
 
 def listed(saga: Saga) -> tuple[object, ...]:
     """What can change in that row, apart from the sequence: while this is equal the row need not be written again."""
-    return (saga.state, saga.started_ns, saga.needs_attention, saga.overdue, saga.failure is not None)
+    return (saga.state, saga.started_ns, saga.needs_attention, saga.paused, saga.overdue, saga.failure is not None)

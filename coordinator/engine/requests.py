@@ -26,6 +26,14 @@ def idempotency_key(saga: Saga, step: str, operation: Operation.ValueType) -> st
     return f"{saga.uid}/{step}/{_KEY_SUFFIX[operation]}"
 
 
+def operation_of(saga: Saga, step: str, key: str) -> Operation.ValueType | None:
+    """The operation on the step that the key stands for; None where it is no key of the step."""
+    for operation in _KEY_SUFFIX:
+        if key == idempotency_key(saga, step, operation):
+            return operation
+    return None
+
+
 def request_of(
     saga: Saga,
     program: Program,

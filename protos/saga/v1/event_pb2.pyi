@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from saga.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +24,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Resolution:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESOLUTION_UNSPECIFIED: _Resolution.ValueType  # 0
+    """Not said; never sent."""
+    RESOLUTION_COMPLETED: _Resolution.ValueType  # 1
+    """Execute took effect."""
+    RESOLUTION_NO_EFFECT: _Resolution.ValueType  # 2
+    """Execute had no effect and will have none."""
+    RESOLUTION_COMPENSATED: _Resolution.ValueType  # 3
+    """The step is compensated."""
+    RESOLUTION_CONFIRMED: _Resolution.ValueType  # 4
+    """The hold is final."""
+
+class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
+    """What an operator can state of a step."""
+
+RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
+"""Not said; never sent."""
+RESOLUTION_COMPLETED: Resolution.ValueType  # 1
+"""Execute took effect."""
+RESOLUTION_NO_EFFECT: Resolution.ValueType  # 2
+"""Execute had no effect and will have none."""
+RESOLUTION_COMPENSATED: Resolution.ValueType  # 3
+"""The step is compensated."""
+RESOLUTION_CONFIRMED: Resolution.ValueType  # 4
+"""The hold is final."""
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
 class SagaEvent(_message.Message):
@@ -56,6 +89,10 @@ class SagaEvent(_message.Message):
     SAGA_COMPLETED_FIELD_NUMBER: _builtins.int
     SAGA_COMPENSATED_FIELD_NUMBER: _builtins.int
     SAGA_FAILED_FIELD_NUMBER: _builtins.int
+    SAGA_PAUSED_FIELD_NUMBER: _builtins.int
+    SAGA_RESUMED_FIELD_NUMBER: _builtins.int
+    SAGA_RETRIED_FIELD_NUMBER: _builtins.int
+    STEP_RESOLVED_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The saga it happened to."""
     sequence: _builtins.int
@@ -144,6 +181,22 @@ class SagaEvent(_message.Message):
     def saga_failed(self) -> Global___SagaFailed:
         """Nothing is outstanding and an operator is needed."""
 
+    @_builtins.property
+    def saga_paused(self) -> Global___SagaPaused:
+        """An operator stopped new dispatches."""
+
+    @_builtins.property
+    def saga_resumed(self) -> Global___SagaResumed:
+        """An operator took a pause back."""
+
+    @_builtins.property
+    def saga_retried(self) -> Global___SagaRetried:
+        """An operator had what is open tried again."""
+
+    @_builtins.property
+    def step_resolved(self) -> Global___StepResolved:
+        """An operator stated what happened to a step."""
+
     def __init__(
         self,
         *,
@@ -171,12 +224,16 @@ class SagaEvent(_message.Message):
         saga_completed: Global___SagaCompleted | None = ...,
         saga_compensated: Global___SagaCompensated | None = ...,
         saga_failed: Global___SagaFailed | None = ...,
+        saga_paused: Global___SagaPaused | None = ...,
+        saga_resumed: Global___SagaResumed | None = ...,
+        saga_retried: Global___SagaRetried | None = ...,
+        step_resolved: Global___StepResolved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "attempt_lost", b"attempt_lost", "attempt_started", b"attempt_started", "compensation_started", b"compensation_started", "event", b"event", "point_of_no_return_passed", b"point_of_no_return_passed", "saga_compensated", b"saga_compensated", "saga_completed", b"saga_completed", "saga_created", b"saga_created", "saga_failed", b"saga_failed", "saga_overdue", b"saga_overdue", "saga_started", b"saga_started", "step_compensated", b"step_compensated", "step_compensation_failed", b"step_compensation_failed", "step_completed", b"step_completed", "step_confirmed", b"step_confirmed", "step_pending", b"step_pending", "step_rejected", b"step_rejected", "step_skipped", b"step_skipped", "step_stuck", b"step_stuck", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt_failed", b"attempt_failed", "attempt_lost", b"attempt_lost", "attempt_started", b"attempt_started", "compensation_started", b"compensation_started", "event", b"event", "point_of_no_return_passed", b"point_of_no_return_passed", "saga_compensated", b"saga_compensated", "saga_completed", b"saga_completed", "saga_created", b"saga_created", "saga_failed", b"saga_failed", "saga_overdue", b"saga_overdue", "saga_paused", b"saga_paused", "saga_resumed", b"saga_resumed", "saga_retried", b"saga_retried", "saga_started", b"saga_started", "step_compensated", b"step_compensated", "step_compensation_failed", b"step_compensation_failed", "step_completed", b"step_completed", "step_confirmed", b"step_confirmed", "step_pending", b"step_pending", "step_rejected", b"step_rejected", "step_resolved", b"step_resolved", "step_skipped", b"step_skipped", "step_stuck", b"step_stuck", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt_failed", b"attempt_failed", "attempt_lost", b"attempt_lost", "attempt_started", b"attempt_started", "caused_by_sequence", b"caused_by_sequence", "compensation_started", b"compensation_started", "event", b"event", "point_of_no_return_passed", b"point_of_no_return_passed", "saga_compensated", b"saga_compensated", "saga_completed", b"saga_completed", "saga_created", b"saga_created", "saga_failed", b"saga_failed", "saga_id", b"saga_id", "saga_overdue", b"saga_overdue", "saga_started", b"saga_started", "sequence", b"sequence", "step_compensated", b"step_compensated", "step_compensation_failed", b"step_compensation_failed", "step_completed", b"step_completed", "step_confirmed", b"step_confirmed", "step_pending", b"step_pending", "step_rejected", b"step_rejected", "step_skipped", b"step_skipped", "step_stuck", b"step_stuck", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt_failed", b"attempt_failed", "attempt_lost", b"attempt_lost", "attempt_started", b"attempt_started", "caused_by_sequence", b"caused_by_sequence", "compensation_started", b"compensation_started", "event", b"event", "point_of_no_return_passed", b"point_of_no_return_passed", "saga_compensated", b"saga_compensated", "saga_completed", b"saga_completed", "saga_created", b"saga_created", "saga_failed", b"saga_failed", "saga_id", b"saga_id", "saga_overdue", b"saga_overdue", "saga_paused", b"saga_paused", "saga_resumed", b"saga_resumed", "saga_retried", b"saga_retried", "saga_started", b"saga_started", "sequence", b"sequence", "step_compensated", b"step_compensated", "step_compensation_failed", b"step_compensation_failed", "step_completed", b"step_completed", "step_confirmed", b"step_confirmed", "step_pending", b"step_pending", "step_rejected", b"step_rejected", "step_resolved", b"step_resolved", "step_skipped", b"step_skipped", "step_stuck", b"step_stuck", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["saga_created", "saga_started", "attempt_started", "attempt_failed", "attempt_lost", "step_pending", "step_skipped", "step_completed", "step_rejected", "step_compensated", "step_compensation_failed", "step_confirmed", "step_stuck", "point_of_no_return_passed", "compensation_started", "saga_overdue", "saga_completed", "saga_compensated", "saga_failed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["saga_created", "saga_started", "attempt_started", "attempt_failed", "attempt_lost", "step_pending", "step_skipped", "step_completed", "step_rejected", "step_compensated", "step_compensation_failed", "step_confirmed", "step_stuck", "point_of_no_return_passed", "compensation_started", "saga_overdue", "saga_completed", "saga_compensated", "saga_failed", "saga_paused", "saga_resumed", "saga_retried", "step_resolved"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -386,7 +443,7 @@ Global___AttemptFailed: _TypeAlias = AttemptFailed  # noqa: Y015
 
 @_typing.final
 class AttemptLost(_message.Message):
-    """The coordinator stopped while the call was in flight; what it did is not known."""
+    """The coordinator stopped while the call was in flight, or a poll was left unanswered; what it did is not known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -806,3 +863,119 @@ class SagaFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SagaFailed: _TypeAlias = SagaFailed  # noqa: Y015
+
+@_typing.final
+class SagaPaused(_message.Message):
+    """An operator stopped new dispatches: what is in flight settles, deadlines and reports still count."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SagaPaused: _TypeAlias = SagaPaused  # noqa: Y015
+
+@_typing.final
+class SagaResumed(_message.Message):
+    """An operator took a pause back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SagaResumed: _TypeAlias = SagaResumed  # noqa: Y015
+
+@_typing.final
+class SagaRetried(_message.Message):
+    """An operator had what is open tried again now, with a fresh budget of attempts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for people."""
+    state: _types_pb2.SagaState.ValueType
+    """The state in which the saga goes on."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        state: _types_pb2.SagaState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SagaRetried: _TypeAlias = SagaRetried  # noqa: Y015
+
+@_typing.final
+class StepResolved(_message.Message):
+    """An operator stated what happened to a step that nobody could settle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    HOLD_UNTIL_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The step."""
+    reason: _builtins.str
+    """How the operator knows."""
+    resolution: Global___Resolution.ValueType
+    """What happened."""
+    state: _types_pb2.SagaState.ValueType
+    """The state in which the saga goes on."""
+    @_builtins.property
+    def output(self) -> _any_pb2.Any:
+        """Of RESOLUTION_COMPLETED what the step yielded."""
+
+    @_builtins.property
+    def hold_until(self) -> _timestamp_pb2.Timestamp:
+        """Of RESOLUTION_COMPLETED until when a hold is kept. Unset: until it is confirmed or released."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        resolution: Global___Resolution.ValueType = ...,
+        output: _any_pb2.Any | None = ...,
+        hold_until: _timestamp_pb2.Timestamp | None = ...,
+        state: _types_pb2.SagaState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_until", b"hold_until", "output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hold_until", b"hold_until", "output", b"output", "reason", b"reason", "resolution", b"resolution", "state", b"state", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepResolved: _TypeAlias = StepResolved  # noqa: Y015

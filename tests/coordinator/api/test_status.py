@@ -10,8 +10,8 @@ from grpc_status import rpc_status
 from coordinator.api import errors as api_errors
 from coordinator.api.status import bad_request, describe, to_status
 from coordinator.core import limits
-from coordinator.core.decide import Forbidden
 from coordinator.core.definition import Problem
+from coordinator.core.forbidden import Forbidden
 from coordinator.engine import errors as engine
 from coordinator.journal import errors as journal
 from coordinator.participants.directory import DescribeFailedError, UnknownParticipantError

@@ -89,6 +89,40 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"saga_compensated": events.SagaCompensated()}, "SagaCompensated"),
     ({"saga_failed": events.SagaFailed(failure=REFUSED)}, "SagaFailed              REJECTED at charge: CARD_DECLINED"),
+    ({"saga_paused": events.SagaPaused(reason="stocktaking")}, "SagaPaused              stocktaking"),
+    ({"saga_resumed": events.SagaResumed()}, "SagaResumed"),
+    (
+        {"saga_retried": events.SagaRetried(reason="the bank answers", state=types.SAGA_STATE_COMPENSATING)},
+        "SagaRetried             the bank answers; the saga goes on COMPENSATING",
+    ),
+    (
+        {"saga_retried": events.SagaRetried(state=types.SAGA_STATE_RUNNING)},
+        "SagaRetried             the saga goes on RUNNING",
+    ),
+    (
+        {
+            "step_resolved": events.StepResolved(
+                step="charge",
+                reason="asked the bank",
+                resolution=events.RESOLUTION_NO_EFFECT,
+                state=types.SAGA_STATE_COMPENSATING,
+            )
+        },
+        "StepResolved            charge  NO_EFFECT: asked the bank; the saga goes on COMPENSATING",
+    ),
+    (
+        {
+            "step_resolved": events.StepResolved(
+                step="reserve",
+                reason="seen in the store",
+                resolution=events.RESOLUTION_COMPLETED,
+                hold_until=at(60),
+                state=types.SAGA_STATE_RUNNING,
+            )
+        },
+        "StepResolved            reserve  COMPLETED, holds until 2026-09-21T14:14:20.000Z: seen in the store; "
+        "the saga goes on RUNNING",
+    ),
     ({}, "(newer than this program)"),
 ]
 

@@ -9,7 +9,7 @@ from google.protobuf.any_pb2 import Any as AnyPayload
 from google.protobuf.struct_pb2 import Struct
 
 from coordinator.cli.errors import CommandError, ExitCode
-from coordinator.cli.payloads import payload_from_json, payload_to_json, to_json
+from coordinator.cli.payloads import output_from_json, payload_from_json, payload_to_json, to_json
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import definition_pb2 as definitions
 from saga.v1 import event_pb2 as events
@@ -105,6 +105,41 @@ def test_what_is_wrong_with_an_input_is_named(text: str, message: str) -> None:
 def test_an_input_type_that_is_not_described() -> None:
     with pytest.raises(CommandError, match=r"other\.v1\.Thing"):
         payload_from_json("{}", definition("other.v1.Thing"))
+
+
+@pytest.mark.parametrize("output_type", ["", "shop.v1.Order", "other.v1.Thing"])
+def test_an_output_is_of_the_type_that_it_names(output_type: str) -> None:
+    named = f'{{"@type": "{TYPE}", "orderId": "42"}}'
+    assert output_from_json(named, ORDER, output_type) == order(order_id="42")
+
+
+def test_an_output_that_names_no_type_is_of_the_known_one() -> None:
+    assert output_from_json('{"orderId": "42"}', ORDER, "shop.v1.Order") == order(order_id="42")
+
+
+def test_an_output_whose_type_nothing_says_is_told_which_types_there_are() -> None:
+    with pytest.raises(CommandError, match="name it, as in") as caught:
+        output_from_json("{}", ORDER)
+    (detail,) = caught.value.details
+    named = detail.removeprefix("types of the saga's definition: ").split(", ")
+    assert "shop.v1.Order" in named
+    assert all(ORDER.knows(name) for name in named)  # enums are no outputs
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f'{{"@type": "{TYPE}", "amount": "many"}}', "the output does not fit: .*amount"),
+        ('{"@type": "type.googleapis.com/other.v1.Thing"}', r"the output does not fit: .*other\.v1\.Thing"),
+        ('{"@type": 5}', "the output's `@type` is no text"),
+        ("[1]", "the output is not a JSON object"),
+        ("{", "the output is not JSON"),
+    ],
+)
+def test_what_is_wrong_with_an_output_is_named(text: str, message: str) -> None:
+    with pytest.raises(CommandError, match=message) as caught:
+        output_from_json(text, ORDER)
+    assert caught.value.code == ExitCode.REFUSED
 
 
 @pytest.mark.parametrize("answer", ["refused", "unusable"])

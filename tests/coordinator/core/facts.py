@@ -19,12 +19,16 @@ from saga.v1.event_pb2 import (
     AttemptStarted,
     CompensationStarted,
     PointOfNoReturnPassed,
+    Resolution,
     SagaCompensated,
     SagaCompleted,
     SagaCreated,
     SagaEvent,
     SagaFailed,
     SagaOverdue,
+    SagaPaused,
+    SagaResumed,
+    SagaRetried,
     SagaStarted,
     StepCompensated,
     StepCompensationFailed,
@@ -32,6 +36,7 @@ from saga.v1.event_pb2 import (
     StepConfirmed,
     StepPending,
     StepRejected,
+    StepResolved,
     StepSkipped,
     StepStuck,
 )
@@ -44,6 +49,7 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     Failure,
     Operation,
+    SagaState,
 )
 from tests.coordinator.core.sagas import at, ns, plan
 
@@ -146,6 +152,22 @@ def confirmed(step: str, number: int = 1) -> StepConfirmed:
 
 def stuck(step: str, operation: Op = EXECUTE) -> StepStuck:
     return StepStuck(step=step, operation=operation, failure=Failure(kind=FAILURE_KIND_UNAVAILABLE))
+
+
+def paused() -> SagaPaused:
+    return SagaPaused(reason="a look first")
+
+
+def resumed() -> SagaResumed:
+    return SagaResumed(reason="looked")
+
+
+def retried(state: SagaState.ValueType) -> SagaRetried:
+    return SagaRetried(reason="the bug is fixed", state=state)
+
+
+def resolved(step: str, resolution: Resolution.ValueType, state: SagaState.ValueType) -> StepResolved:
+    return StepResolved(step=step, resolution=resolution, reason="the bank says so", state=state)
 
 
 def no_return() -> PointOfNoReturnPassed:

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple
 
 from google.protobuf.any_pb2 import Any
 
-from coordinator.core.decide import Forbidden, decide
+from coordinator.core.decide import decide
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Accepted, CancelRequested, Done, Input, Recovered, Refused, Replied, Reply, Unknown
 from coordinator.core.limits import SECOND_NS
 from coordinator.core.outstanding import Outstanding, outstanding

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 from google.protobuf.any_pb2 import Any
 
-from coordinator.core.decide import Fact, Forbidden, decide
+from coordinator.core.decide import Fact, decide
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
     Begun,
     CancelRequested,

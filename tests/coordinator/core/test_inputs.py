@@ -16,13 +16,19 @@ from coordinator.core.inputs import (
     Input,
     InputFailed,
     OutputKnown,
+    PauseRequested,
     Recovered,
     Refused,
     Replied,
     Reply,
+    Reported,
+    ResolveRequested,
+    ResumeRequested,
+    RetryRequested,
     Skipped,
     Unknown,
 )
+from saga.v1.event_pb2 import RESOLUTION_NO_EFFECT
 from saga.v1.types_pb2 import OPERATION_EXECUTE, Failure
 
 REPLIES: list[Reply] = [
@@ -38,6 +44,11 @@ INPUTS: list[Input] = [
     InputFailed("a", "no such key"),
     OutputKnown(),
     CancelRequested("changed my mind"),
+    PauseRequested("a look first"),
+    ResumeRequested("looked"),
+    RetryRequested("the bug is fixed"),
+    ResolveRequested("a", RESOLUTION_NO_EFFECT, "the bank says so", "ada"),
+    Reported("a", OPERATION_EXECUTE, Done()),
     Recovered(),
 ]
 

@@ -16,7 +16,15 @@ from google.protobuf.message import Message
 from coordinator.core import limits
 from coordinator.core.state import SAGA, STEP, IllegalEvent, Saga, StepRecord, apply, fold, state_after
 from saga.v1.definition_pb2 import SagaDefinition
-from saga.v1.event_pb2 import AttemptLost, SagaCreated, SagaEvent
+from saga.v1.event_pb2 import (
+    RESOLUTION_COMPENSATED,
+    RESOLUTION_COMPLETED,
+    RESOLUTION_CONFIRMED,
+    RESOLUTION_NO_EFFECT,
+    AttemptLost,
+    SagaCreated,
+    SagaEvent,
+)
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CANCELLED,
     FAILURE_KIND_LOST,
@@ -26,6 +34,8 @@ from saga.v1.types_pb2 import (
     SAGA_STATE_FAILED,
     SAGA_STATE_RUNNING,
     SAGA_STATE_UNSPECIFIED,
+    STEP_STATE_COMPENSATION_FAILED,
+    STEP_STATE_CONFIRMING,
     STEP_STATE_EXECUTING,
     STEP_STATE_PENDING,
     STEP_STATE_UNKNOWN,
@@ -53,7 +63,11 @@ from tests.coordinator.core.facts import (
     lost,
     no_return,
     overdue,
+    paused,
     rejected,
+    resolved,
+    resumed,
+    retried,
     saga_compensated,
     saga_completed,
     saga_failed,
@@ -77,6 +91,13 @@ Facts = list[Message | After]
 GOING_BACK: Facts = [begun(), attempt("x"), turned_back()]
 UNDER_COMPENSATION: Facts = [*GOING_BACK, failed("x"), After(20), attempt("x", 1, COMPENSATE)]
 UNDER_CONFIRMATION: Facts = [begun(), attempt("x"), completed("x"), no_return(), attempt("x", 1, CONFIRM)]
+STUCK_PIVOT: Facts = [begun(), attempt("x"), failed("x"), stuck("x")]
+RESOLUTIONS = {
+    RESOLUTION_COMPLETED: "completed",
+    RESOLUTION_NO_EFFECT: "no effect",
+    RESOLUTION_COMPENSATED: "compensated",
+    RESOLUTION_CONFIRMED: "confirmed",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +125,7 @@ SITUATIONS = [
     Situation("pending while the saga goes back", ONE, [*GOING_BACK, accepted("x")]),
     Situation("unknown, the saga not back yet", ONE, [begun(), attempt("x"), failed("x")]),
     Situation("an unknown pivot", PIVOT, [begun(), attempt("x"), failed("x")]),
-    Situation("a stuck pivot", PIVOT, [begun(), attempt("x"), failed("x"), stuck("x")]),
+    Situation("a stuck pivot", PIVOT, STUCK_PIVOT),
     Situation("unknown while the saga goes back", ONE, [*GOING_BACK, failed("x")]),
     Situation("completed, the end of no return not passed", ONE, [begun(), attempt("x"), completed("x")]),
     Situation("completed behind the point of no return", ONE, [begun(), attempt("x"), completed("x"), no_return()]),
@@ -128,7 +149,12 @@ SITUATIONS = [
     Situation("the saga completed", HOLD, [*UNDER_CONFIRMATION, confirmed("x"), saga_completed()]),
     Situation("the saga compensated", ONE, [*UNDER_COMPENSATION, compensated("x"), saga_compensated()]),
     Situation("the saga failed", ONE, [*UNDER_COMPENSATION, compensation_failed("x"), saga_failed()]),
+    Situation("the saga failed going forward", PIVOT, [*STUCK_PIVOT, saga_failed()]),
+    Situation("stuck before its first attempt", RETRIABLE, [begun(), no_return(), stuck("x")]),
     Situation("turned back before it began", ONE, [turned_back()]),
+    Situation("paused before it began", ONE, [paused()]),
+    Situation("paused going forward", ONE, [begun(), paused()]),
+    Situation("paused going back", ONE, [*GOING_BACK, paused()]),
 ]
 
 
@@ -155,6 +181,13 @@ def happenings(situation: Situation, saga: Saga) -> Iterator[Happening]:
     yield Happening(saga_completed(), "completed")
     yield Happening(saga_compensated(), "compensated")
     yield Happening(saga_failed(), "failed")
+    yield Happening(paused(), "paused")
+    yield Happening(resumed(), "resumed")
+    goes_on, direction = (SAGA_STATE_RUNNING, "forward") if saga.backward is None else (SAGA_STATE_COMPENSATING, "back")
+    yield Happening(retried(goes_on), f"an operator helps it {direction}")
+    for resolution, word in RESOLUTIONS.items():
+        fact = resolved("x", resolution, goes_on)
+        yield Happening(fact, f"an operator helps it {direction}", f"resolved {word}")
     yield from _of_the_step(situation, saga, saga.step("x"))
 
 
@@ -222,6 +255,11 @@ def test_every_entry_of_the_tables_is_met() -> None:
     steps: set[tuple[int, str]] = {
         (STEP_STATE_EXECUTING, "saga turned back"),  # see test_turning_back_leaves_no_execute_planned
         (STEP_STATE_PENDING, "saga turned back"),
+        # See test_repair.py: an operator has all that is stuck tried again.
+        (STEP_STATE_WAITING, "retried"),
+        (STEP_STATE_UNKNOWN, "retried"),
+        (STEP_STATE_COMPENSATION_FAILED, "retried"),
+        (STEP_STATE_CONFIRMING, "retried"),
     }
     for situation in SITUATIONS:
         for happening, before, _ in legal(situation):
@@ -406,8 +444,12 @@ def test_one_attempt_at_a_time() -> None:
 
 def test_an_answer_counts_once() -> None:
     saga = saga_of(ONE, [begun(), attempt("x"), failed("x", again=11)])
-    for late in (completed("x"), rejected("x"), failed("x"), lost("x"), accepted("x")):
+    for late in (lost("x"), accepted("x")):
         illegal(saga, late, "is not open")
+    saga = saga_of(ONE, [begun(), attempt("x"), rejected("x")])
+    every: list[Message] = [completed("x"), rejected("x"), failed("x"), lost("x"), accepted("x")]
+    for answer in every:
+        illegal(saga, answer, "cannot happen")
 
 
 def test_no_saga_completes_before_its_steps() -> None:

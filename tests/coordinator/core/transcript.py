@@ -30,7 +30,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from coordinator.core.decide import Forbidden
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, Done, Refused, Reply
 from coordinator.core.instants import from_duration, from_timestamp
 from coordinator.core.limits import SECOND_NS

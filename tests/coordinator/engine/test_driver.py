@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from coordinator.core import limits
-from coordinator.core.decide import Forbidden
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested
 from coordinator.core.instants import to_timestamp
 from coordinator.engine.errors import SequenceMismatch

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.any_pb2 import Any
 
 from coordinator.core import limits
-from coordinator.core.decide import Forbidden
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, Reply
 from coordinator.engine.errors import (
     DefinitionDeprecated,
