@@ -135,7 +135,8 @@ def check_duration(path: str, duration: Duration, least_ns: int, most_ns: int) -
     """What is wrong with a duration."""
     well_formed = abs(duration.nanos) < limits.SECOND_NS and duration.seconds * duration.nanos >= 0
     if not well_formed or not least_ns <= from_duration(duration) <= most_ns:
-        yield Problem(path, f"{duration.seconds} s {duration.nanos} ns", f"0 to {most_ns // limits.SECOND_NS} s")
+        least = "0 to" if least_ns == 0 else "more than 0 s, at most"
+        yield Problem(path, f"{duration.seconds} s {duration.nanos} ns", f"{least} {most_ns // limits.SECOND_NS} s")
 
 
 def _check_instant(path: str, instant: Timestamp) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from coordinator.cli.words import coloured, failure_text, labels_text, operation
 from coordinator.core.instants import from_timestamp, to_timestamp
 from coordinator.dataflow.types import Types
 from saga.v1.coordinator_pb2 import OperationProgress, Saga, Step, Wait
-from saga.v1.types_pb2 import StepKind, StepState
+from saga.v1.types_pb2 import SagaState, StepKind, StepState
 
 _STEP_HEADERS: Final = (
     "STEP", "STATE", "KIND", "ACTION", "STARTED", "EXECUTE", "COMPENSATE", "CONFIRM", "HOLD UNTIL", "CHILD",
@@ -104,21 +104,35 @@ def _step_row(step: Step, saga: Saga, now_ns: int) -> tuple[Cell, ...]:
         short_name(StepKind.DESCRIPTOR, step.kind),
         f"{step.participant}.{step.action}",
         times.offset(step.execute.start_time, from_timestamp(saga.create_time)) if started else "",
-        _progress(step.execute, now_ns),
-        _progress(step.compensate, now_ns),
-        _progress(step.confirm, now_ns),
+        _progress(step.execute, now_ns, under_way=_under_way(saga, step, _EXECUTE_STATES)),
+        _progress(step.compensate, now_ns, under_way=_under_way(saga, step, _COMPENSATE_STATES)),
+        _progress(step.confirm, now_ns, under_way=_under_way(saga, step, _CONFIRM_STATES)),
         times.until(step.hold_until, now_ns) if step.HasField("hold_until") else "",
         step.child_saga_id,
         _last_error(step),
     )
 
 
-def _progress(progress: OperationProgress, now_ns: int) -> str:
-    """`2 in 1.2s`: attempts and how long they took all together; `2, 1.2s so far` while the outcome is not known."""
+_EXECUTE_STATES: Final = (StepState.STEP_STATE_EXECUTING, StepState.STEP_STATE_PENDING)
+_COMPENSATE_STATES: Final = (StepState.STEP_STATE_COMPENSATING,)
+_CONFIRM_STATES: Final = (StepState.STEP_STATE_CONFIRMING,)
+
+
+def _under_way(saga: Saga, step: Step, states: tuple[StepState.ValueType, ...]) -> bool:
+    return step.state in states and saga.state != SagaState.SAGA_STATE_FAILED and not saga.HasField("end_time")
+
+
+def _progress(progress: OperationProgress, now_ns: int, *, under_way: bool) -> str:
+    """`2 in 1.2s`: attempts and how long they took all together.
+
+    `2, 1.2s so far` while it goes on; `2, unknown` where it does not, and nobody knows what it did.
+    """
     if not progress.attempts:
         return ""
     if progress.HasField("end_time"):
         return f"{progress.attempts} in {times.between(progress.start_time, progress.end_time)}"
+    if not under_way:
+        return f"{progress.attempts}, unknown"
     return f"{progress.attempts}, {times.between(progress.start_time, to_timestamp(now_ns))} so far"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from coordinator.journal import sqlite_definitions, sqlite_retirement
-from coordinator.journal.errors import JournalUnavailable
+from coordinator.journal.errors import JournalUnavailable, JournalUnusable
 from coordinator.journal.health import Health
 from coordinator.journal.lock import FileLock
 from coordinator.journal.port import Append, DefinitionVersion, RegisteredDefinition, Tombstone
@@ -39,10 +39,12 @@ class SqliteJournal(SqliteReading):
     async def open(cls, path: str | os.PathLike[str], writer_limits: WriterLimits | None = None) -> Self:
         """Open the journal at `path`, or begin a new one; its directory must exist.
 
-        Symbolic links are followed first, so that two names of one file are one journal. Raises JournalLocked,
-        NotAJournal, SchemaTooNew (JournalUnusable, all) and JournalUnavailable.
+        Symbolic links are followed first, so that two names of one file are one journal; a file with hard links is
+        refused, since SQLite and the lock go by the name. Raises JournalLocked, NotAJournal, SchemaTooNew
+        (JournalUnusable, all) and JournalUnavailable.
         """
         resolved = _resolve(path)
+        _demand_one_name(resolved)
         async with AsyncExitStack() as resources:
             try:
                 resources.enter_context(FileLock(resolved))
@@ -115,6 +117,11 @@ class SqliteJournal(SqliteReading):
     async def close(self) -> None:
         """Carry accepted appends through, then close the file and let go of its lock."""
         await super().close()
+
+
+def _demand_one_name(path: Path) -> None:
+    if path.exists() and path.stat().st_nlink > 1:
+        raise JournalUnusable(f"{path} has other names (hard links), under which another coordinator could open it")
 
 
 def _resolve(path: str | os.PathLike[str]) -> Path:

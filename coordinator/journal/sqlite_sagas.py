@@ -7,7 +7,7 @@ write.
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from coordinator.journal.codec import decode_event, decode_failure
 from coordinator.journal.errors import SagaNotFound, UnreadableSaga
@@ -26,6 +26,7 @@ from saga.v1.coordinator_pb2 import SagaFilter
 from saga.v1.event_pb2 import SagaEvent
 from saga.v1.types_pb2 import SagaState
 
+T = TypeVar("T")
 SagaPage = Page[SagaIndex, SagaCursor]
 
 LABEL_COUNT_MAX: Final = 1000  # which of two labels beyond that is rarer hardly matters
@@ -139,6 +140,15 @@ def _saga(row: sqlite3.Row) -> SagaIndex:
         overdue=bool(row["overdue"]),
         failure=None if row["failure"] is None else decode_failure(row["failure"]),
         parent_saga_id=row["parent_saga_id"],
-        labels=json.loads(row["labels"]),
-        participants=tuple(json.loads(row["participants"])),
+        labels=_decoded(row["labels"], {}),
+        participants=tuple(_decoded(row["participants"], [])),
     )
+
+
+def _decoded(text: str, otherwise: T) -> T:
+    """What JSON says; a damaged column must not take a whole list with it, nor the saga: its events say it too."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return otherwise
+    return value if isinstance(value, type(otherwise)) else otherwise

@@ -65,7 +65,7 @@ SELECT saga_id, uid, state, end_time_ns, ?, ? FROM sagas
 DELETE FROM labels
  WHERE (name, value, create_time_ns, saga) IN (
     SELECT json_each.key, json_each.value, sagas.create_time_ns, sagas.saga
-      FROM sagas CROSS JOIN json_each(sagas.labels) WHERE sagas.saga_id = ?
+      FROM sagas CROSS JOIN json_each(iif(json_valid(sagas.labels), sagas.labels, '{}')) WHERE sagas.saga_id = ?
  );
 
 -- name: delete_events
@@ -85,32 +85,34 @@ DELETE FROM tombstones
  WHERE rowid IN (SELECT rowid FROM tombstones WHERE retire_time_ns < ? ORDER BY retire_time_ns LIMIT ?);
 
 -- name: columns_part
-SELECT sagas.saga, sagas.saga_id, sagas.uid, pins.definition, pins.version, pins.participants, sagas.state,
+SELECT sagas.saga, sagas.saga_id, sagas.uid, coalesce(pins.definition, '') AS definition,
+       coalesce(pins.version, 0) AS version, coalesce(pins.participants, '[]') AS participants, sagas.state,
        sagas.create_time_ns, sagas.start_time_ns, sagas.end_time_ns, sagas.deadline_ns,
        sagas.needs_attention, sagas.paused, sagas.overdue, sagas.failure, sagas.parent_saga_id, sagas.labels,
        (SELECT coalesce(max(sequence), 0) FROM events WHERE events.saga = sagas.saga) AS last_sequence
 
--- The joins are CROSS to fix their order: the table that the page is walked along comes first.
+-- The joins are CROSS or LEFT to fix their order: the table that the page is walked along comes first. LEFT also shows a
+-- saga whose pin is lost: it is damaged, but it must not vanish.
 -- name: find_part
-  FROM sagas CROSS JOIN pins USING (pin) WHERE sagas.saga_id = ?
+  FROM sagas LEFT JOIN pins USING (pin) WHERE sagas.saga_id = ?
 
 -- name: newest_part
-  FROM sagas INDEXED BY sagas_newest CROSS JOIN pins USING (pin) WHERE 1
+  FROM sagas INDEXED BY sagas_newest LEFT JOIN pins USING (pin) WHERE 1
 
 -- name: unfinished_part
-  FROM sagas INDEXED BY sagas_unfinished CROSS JOIN pins USING (pin) WHERE sagas.state NOT IN (4, 5)
+  FROM sagas INDEXED BY sagas_unfinished LEFT JOIN pins USING (pin) WHERE sagas.state NOT IN (4, 5)
 
 -- name: ended_part
-  FROM sagas INDEXED BY sagas_ended CROSS JOIN pins USING (pin) WHERE sagas.state IN (4, 5) AND sagas.end_time_ns < ?
+  FROM sagas INDEXED BY sagas_ended LEFT JOIN pins USING (pin) WHERE sagas.state IN (4, 5) AND sagas.end_time_ns < ?
 
 -- name: compensated_part
-  FROM sagas INDEXED BY sagas_compensated CROSS JOIN pins USING (pin) WHERE sagas.state = 5
+  FROM sagas INDEXED BY sagas_compensated LEFT JOIN pins USING (pin) WHERE sagas.state = 5
 
 -- name: attention_part
-  FROM sagas INDEXED BY sagas_attention CROSS JOIN pins USING (pin) WHERE sagas.needs_attention = 1
+  FROM sagas INDEXED BY sagas_attention LEFT JOIN pins USING (pin) WHERE sagas.needs_attention = 1
 
 -- name: label_part
-  FROM labels AS walked CROSS JOIN sagas USING (saga) CROSS JOIN pins USING (pin)
+  FROM labels AS walked CROSS JOIN sagas USING (saga) LEFT JOIN pins USING (pin)
  WHERE walked.name = ? AND walked.value = ?
 
 -- name: has_label_part
@@ -120,7 +122,7 @@ EXISTS (
 )
 
 -- name: has_participant_part
-sagas.pin IN (SELECT pin FROM pins AS used, json_each(used.participants) WHERE json_each.value = ?)
+sagas.pin IN (SELECT pin FROM pins AS used, json_each(iif(json_valid(used.participants), used.participants, '[]')) WHERE json_each.value = ?)
 
 -- The first condition is quick and lets few rows through to the second, which calls back into the program.
 -- name: failure_mentions_part

@@ -178,3 +178,13 @@ charge output
 }
 """
     )
+
+
+def test_an_outcome_that_stayed_unknown_does_not_look_under_way(capsys: pytest.CaptureFixture[str]) -> None:
+    """G5: of a saga that has ended nothing is `so far`, however little is known of a step."""
+    ended = pb.Saga()
+    ended.CopyFrom(GOING_BACK)
+    ended.state = types.SAGA_STATE_COMPENSATED
+    ended.end_time.CopyFrom(ended.create_time)
+    assert "so far" not in text(capsys, ended)
+    assert "3, unknown" in text(capsys, ended)

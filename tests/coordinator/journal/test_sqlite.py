@@ -17,6 +17,7 @@ import pytest
 from coordinator.journal.errors import (
     JournalLocked,
     JournalUnavailable,
+    JournalUnusable,
     NotAJournal,
     SchemaTooNew,
     UnreadableSaga,
@@ -302,3 +303,42 @@ async def test_failures_are_searched_on_the_listing_connection(journal: SqliteJo
     await journal.append(start("a", failure=Failure(kind=FAILURE_KIND_REJECTED, message="no funds")))
     page = await journal.list_sagas(SagaFilter(failure_text="fund"), None, 10)
     assert [saga.saga_id for saga in page.items] == ["a"]
+
+
+# Damaged rows.
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE sagas SET labels = 'not json' WHERE saga_id = 'b'",
+        "UPDATE sagas SET labels = '[1]' WHERE saga_id = 'b'",
+        "UPDATE sagas SET pin = 999 WHERE saga_id = 'b'",
+        "UPDATE pins SET participants = 'not json'",
+    ],
+)
+async def test_a_row_that_is_damaged_takes_no_other_with_it_and_does_not_vanish(path: Path, damage: str) -> None:
+    """G3, rule 11: recovery and lists go on; the damaged saga is still found."""
+    journal = await SqliteJournal.open(path)
+    for saga_id in ("a", "b", "c"):
+        await journal.append(start(saga_id))
+    await journal.close()
+    with sqlite3.connect(path) as db:
+        db.execute(damage)
+    db.close()
+    journal = await SqliteJournal.open(path)
+    assert [index.saga_id for index in (await journal.unfinished(None, 10)).items] == ["a", "b", "c"]
+    assert len((await journal.list_sagas(SagaFilter(), None, 10)).items) == 3
+    assert len((await journal.list_sagas(SagaFilter(participant="nobody"), None, 10)).items) == 0
+    found = await journal.find("b")
+    assert found is not None
+    assert (await journal.read("b"))[0].saga_id == "b"
+    await journal.close()
+
+
+async def test_a_file_with_a_hard_link_is_refused(path: Path, tmp_path: Path) -> None:
+    """G12: the lock and SQLite's own files go by the name."""
+    await (await SqliteJournal.open(path)).close()
+    os.link(path, tmp_path / "other.db")
+    with pytest.raises(JournalUnusable, match="other names"):
+        await SqliteJournal.open(tmp_path / "other.db")
