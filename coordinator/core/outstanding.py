@@ -266,8 +266,21 @@ def _going_back(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int], out
             out.due.append(AttemptDue(step.plan.name, OPERATION_COMPENSATE))
         else:
             out.wake(free_ns)
+    if saga.plan.one_at_a_time:
+        _keep_one(saga, out)
     if saga.returned:
         out.due.append(Stranded() if saga.compensation_failed else WayBackDone())
+
+
+def _keep_one(saga: Saga, out: Outstanding) -> None:
+    """Strictly one compensation at a time, the last step first, also where an operator has several tried again."""
+
+    def first_start_ns(due: AttemptDue) -> int:
+        return saga.step(due.step).progress[OPERATION_EXECUTE].started_ns
+
+    attempts = [each for each in out.due if isinstance(each, AttemptDue)]
+    kept = [] if out.calls or out.polls else sorted(attempts, key=first_start_ns)[-1:]
+    out.due = [each for each in out.due if each not in attempts or each in kept]
 
 
 def _next_on_the_way_back(saga: Saga) -> list[StepRecord]:

@@ -146,6 +146,22 @@ def test_a_retry_that_is_refused_again_stands_failed_again() -> None:
     assert bench.saga.step("x").progress[OPERATION_COMPENSATE].spent == 1
 
 
+def test_g4_one_at_a_time_holds_for_what_is_tried_again_too() -> None:
+    bench = Bench(define(step("w"), step("x"), step("y"), one_at_a_time=True))
+    bench.turn()
+    for name in ("w", "x"):
+        bench.now_ns += 1
+        bench.reply(name, DONE)
+    bench.reply("y", REFUSED)
+    for name in ("x", "w"):
+        bench.reply(name, REFUSED, OPERATION_COMPENSATE)
+    assert bench.state == "FAILED"
+    assert started(bench.turn(RETRY)) == [("x", OPERATION_COMPENSATE, 2)]
+    assert started(bench.reply("x", DONE, OPERATION_COMPENSATE)) == [("w", OPERATION_COMPENSATE, 2)]
+    bench.reply("w", DONE, OPERATION_COMPENSATE)
+    assert bench.state == "COMPENSATED"
+
+
 def test_a_stuck_pivot_is_tried_again() -> None:
     bench = stuck_pivot()
     assert started(bench.turn(RETRY)) == [("x", OPERATION_EXECUTE, 2)]
