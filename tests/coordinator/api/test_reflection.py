@@ -5,9 +5,11 @@ from __future__ import annotations  # some of gRPC's classes take type arguments
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -125,7 +127,7 @@ async def database(target: str, read: Callable[[ProtoReflectionDescriptorDatabas
 
 
 async def buf_curl(*arguments: str) -> str:
-    buf = shutil.which("buf")
+    buf = shutil.which("buf", path=str(Path(sys.executable).parent))
     assert buf is not None, "buf-bin is one of the development dependencies"
     process = await asyncio.create_subprocess_exec(
         buf,
