@@ -50,6 +50,30 @@ PAYLOAD_VIEW_NONE: PayloadView.ValueType  # 2
 """Inputs and outputs are left out, for clients that do not know their types."""
 Global___PayloadView: _TypeAlias = PayloadView  # noqa: Y015
 
+class _SagaOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SagaOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SagaOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SAGA_ORDER_UNSPECIFIED: _SagaOrder.ValueType  # 0
+    """Not said: SAGA_ORDER_NEWEST_FIRST."""
+    SAGA_ORDER_NEWEST_FIRST: _SagaOrder.ValueType  # 1
+    """The newest first."""
+    SAGA_ORDER_OLDEST_FIRST: _SagaOrder.ValueType  # 2
+    """The oldest first."""
+
+class SagaOrder(_SagaOrder, metaclass=_SagaOrderEnumTypeWrapper):
+    """In which order sagas are listed, by the time they were created."""
+
+SAGA_ORDER_UNSPECIFIED: SagaOrder.ValueType  # 0
+"""Not said: SAGA_ORDER_NEWEST_FIRST."""
+SAGA_ORDER_NEWEST_FIRST: SagaOrder.ValueType  # 1
+"""The newest first."""
+SAGA_ORDER_OLDEST_FIRST: SagaOrder.ValueType  # 2
+"""The oldest first."""
+Global___SagaOrder: _TypeAlias = SagaOrder  # noqa: Y015
+
 class _ParticipantState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -125,6 +149,7 @@ class Saga(_message.Message):
     UID_FIELD_NUMBER: _builtins.int
     WAITS_FIELD_NUMBER: _builtins.int
     PAST_POINT_OF_NO_RETURN_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The client's name for it."""
     definition: _builtins.str
@@ -187,6 +212,12 @@ class Saga(_message.Message):
     def waits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wait]:
         """What it waits for, and until when."""
 
+    @_builtins.property
+    def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """It runs only while no other root's saga holds one of these: PENDING it waits for them, and from its start on they are
+        held until it and the sagas above and below it have ended. FAILED keeps them.
+        """
+
     def __init__(
         self,
         *,
@@ -211,10 +242,11 @@ class Saga(_message.Message):
         uid: _builtins.str = ...,
         waits: _abc.Iterable[Global___Wait] | None = ...,
         past_point_of_no_return: _builtins.bool = ...,
+        exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "end_time", b"end_time", "failure", b"failure", "input", b"input", "output", b"output", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "definition", b"definition", "end_time", b"end_time", "failure", b"failure", "input", b"input", "labels", b"labels", "last_sequence", b"last_sequence", "needs_attention", b"needs_attention", "output", b"output", "overdue", b"overdue", "parent_saga_id", b"parent_saga_id", "past_point_of_no_return", b"past_point_of_no_return", "paused", b"paused", "saga_id", b"saga_id", "start_time", b"start_time", "state", b"state", "steps", b"steps", "uid", b"uid", "version", b"version", "waits", b"waits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deadline", b"deadline", "definition", b"definition", "end_time", b"end_time", "exclusive_keys", b"exclusive_keys", "failure", b"failure", "input", b"input", "labels", b"labels", "last_sequence", b"last_sequence", "needs_attention", b"needs_attention", "output", b"output", "overdue", b"overdue", "parent_saga_id", b"parent_saga_id", "past_point_of_no_return", b"past_point_of_no_return", "paused", b"paused", "saga_id", b"saga_id", "start_time", b"start_time", "state", b"state", "steps", b"steps", "uid", b"uid", "version", b"version", "waits", b"waits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,6 +389,7 @@ class Wait(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_KEY_FIELD_NUMBER: _builtins.int
     TIMER_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def step(self) -> Global___StepWait:
@@ -371,6 +404,10 @@ class Wait(_message.Message):
         """An instant."""
 
     @_builtins.property
+    def parent(self) -> Global___ParentWait:
+        """The decision of the saga that it is a step of."""
+
+    @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """Until when, at the latest, before something else is done. Unset: no limit."""
 
@@ -380,13 +417,14 @@ class Wait(_message.Message):
         step: Global___StepWait | None = ...,
         exclusive_key: Global___KeyWait | None = ...,
         timer: Global___TimerWait | None = ...,
+        parent: Global___ParentWait | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["exclusive_key", b"exclusive_key", "step", b"step", "subject", b"subject", "timer", b"timer", "until", b"until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exclusive_key", b"exclusive_key", "parent", b"parent", "step", b"step", "subject", b"subject", "timer", b"timer", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusive_key", b"exclusive_key", "step", b"step", "subject", b"subject", "timer", b"timer", "until", b"until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclusive_key", b"exclusive_key", "parent", b"parent", "step", b"step", "subject", b"subject", "timer", b"timer", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["step", "exclusive_key", "timer"]  # noqa: Y015
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["step", "exclusive_key", "timer", "parent"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 
@@ -433,7 +471,7 @@ class KeyWait(_message.Message):
     key: _builtins.str
     """The key."""
     holder_saga_id: _builtins.str
-    """Which saga holds it."""
+    """Which saga holds it, or stands before this one in the queue."""
     def __init__(
         self,
         *,
@@ -447,6 +485,28 @@ class KeyWait(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyWait: _TypeAlias = KeyWait  # noqa: Y015
+
+@_typing.final
+class ParentWait(_message.Message):
+    """All steps are done and holds are kept: waiting for the parent to confirm or to compensate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    """The parent."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParentWait: _TypeAlias = ParentWait  # noqa: Y015
 
 @_typing.final
 class TimerWait(_message.Message):
@@ -861,10 +921,13 @@ class ListSagasRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0: 50. At most 1,000."""
     page_token: _builtins.str
-    """From the page before, with the same filter."""
+    """From the page before, with the same filter and order."""
+    order: Global___SagaOrder.ValueType
+    """Default: the newest first."""
     @_builtins.property
     def filter(self) -> Global___SagaFilter:
         """Unset: all sagas."""
@@ -875,10 +938,11 @@ class ListSagasRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: Global___SagaFilter | None = ...,
+        order: Global___SagaOrder.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -921,6 +985,8 @@ class SagaFilter(_message.Message):
     OVERDUE_FIELD_NUMBER: _builtins.int
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     FAILURE_TEXT_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_KEY_FIELD_NUMBER: _builtins.int
+    PARENT_SAGA_ID_FIELD_NUMBER: _builtins.int
     definition: _builtins.str
     """This definition."""
     version: _builtins.int
@@ -935,6 +1001,10 @@ class SagaFilter(_message.Message):
     """It has a step of this participant."""
     failure_text: _builtins.str
     """Its failure's reason or message contains this text."""
+    exclusive_key: _builtins.str
+    """It holds this exclusive key, waits for it, or held it. PENDING ones wait; of those that have not ended the others hold."""
+    parent_saga_id: _builtins.str
+    """It runs as a step of this saga."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.SagaState.ValueType]:
         """One of these. Empty: any."""
@@ -965,10 +1035,12 @@ class SagaFilter(_message.Message):
         overdue: _builtins.bool | None = ...,
         participant: _builtins.str = ...,
         failure_text: _builtins.str = ...,
+        exclusive_key: _builtins.str = ...,
+        parent_saga_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_needs_attention", b"_needs_attention", "_overdue", b"_overdue", "_paused", b"_paused", "create_time_from", b"create_time_from", "create_time_until", b"create_time_until", "needs_attention", b"needs_attention", "overdue", b"overdue", "paused", b"paused"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_needs_attention", b"_needs_attention", "_overdue", b"_overdue", "_paused", b"_paused", "create_time_from", b"create_time_from", "create_time_until", b"create_time_until", "definition", b"definition", "failure_text", b"failure_text", "labels", b"labels", "needs_attention", b"needs_attention", "overdue", b"overdue", "participant", b"participant", "paused", b"paused", "states", b"states", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_needs_attention", b"_needs_attention", "_overdue", b"_overdue", "_paused", b"_paused", "create_time_from", b"create_time_from", "create_time_until", b"create_time_until", "definition", b"definition", "exclusive_key", b"exclusive_key", "failure_text", b"failure_text", "labels", b"labels", "needs_attention", b"needs_attention", "overdue", b"overdue", "parent_saga_id", b"parent_saga_id", "participant", b"participant", "paused", b"paused", "states", b"states", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__needs_attention: _TypeAlias = _typing.Literal["needs_attention"]  # noqa: Y015
     _WhichOneofArgType__needs_attention: _TypeAlias = _typing.Literal["_needs_attention", b"_needs_attention"]  # noqa: Y015
@@ -997,7 +1069,7 @@ class ListSagasResponse(_message.Message):
     """Empty: this was the last page."""
     @_builtins.property
     def sagas(self) -> _containers.RepeatedCompositeFieldContainer[Global___Saga]:
-        """Newest first, without payloads and steps."""
+        """In the order asked for, without payloads and steps."""
 
     def __init__(
         self,

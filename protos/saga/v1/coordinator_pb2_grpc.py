@@ -153,7 +153,7 @@ class CoordinatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSagas(self, request, context):
-        """Sagas, newest first, without payloads and steps.
+        """Sagas, newest first where no other order is asked for, without payloads and steps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

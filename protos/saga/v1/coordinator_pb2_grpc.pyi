@@ -54,7 +54,7 @@ class CoordinatorServiceStub:
     Errors: NOT_FOUND.
     """
     ListSagas: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagasRequest, _coordinator_pb2.ListSagasResponse]
-    """Sagas, newest first, without payloads and steps."""
+    """Sagas, newest first where no other order is asked for, without payloads and steps."""
     ListSagaEvents: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagaEventsRequest, _coordinator_pb2.ListSagaEventsResponse]
     """A page of a saga's events. Errors: NOT_FOUND."""
     CancelSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.CancelSagaRequest, _coordinator_pb2.CancelSagaResponse]
@@ -98,7 +98,7 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     Errors: NOT_FOUND.
     """
     ListSagas: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagasRequest, _coordinator_pb2.ListSagasResponse]  # type: ignore[assignment]
-    """Sagas, newest first, without payloads and steps."""
+    """Sagas, newest first where no other order is asked for, without payloads and steps."""
     ListSagaEvents: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagaEventsRequest, _coordinator_pb2.ListSagaEventsResponse]  # type: ignore[assignment]
     """A page of a saga's events. Errors: NOT_FOUND."""
     CancelSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.CancelSagaRequest, _coordinator_pb2.CancelSagaResponse]  # type: ignore[assignment]
@@ -175,7 +175,7 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.ListSagasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.ListSagasResponse, _abc.Awaitable[_coordinator_pb2.ListSagasResponse]]:
-        """Sagas, newest first, without payloads and steps."""
+        """Sagas, newest first where no other order is asked for, without payloads and steps."""
 
     @_abc_1.abstractmethod
     def ListSagaEvents(

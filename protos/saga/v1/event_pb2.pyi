@@ -265,6 +265,26 @@ class SagaCreated(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ActionVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     UID_FIELD_NUMBER: _builtins.int
     DEFINITION_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
@@ -273,6 +293,11 @@ class SagaCreated(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    ROOT_SAGA_ID_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    ACTION_VERSIONS_FIELD_NUMBER: _builtins.int
     uid: _builtins.str
     """The coordinator's name for the saga, a UUIDv7, never used twice."""
     definition: _builtins.str
@@ -281,6 +306,8 @@ class SagaCreated(_message.Message):
     """The version it runs on to its end."""
     request_digest: _builtins.bytes
     """SHA-256 of the request, decoded: the same id with the same request is the same saga."""
+    root_saga_id: _builtins.str
+    """Of such a saga the outermost one above it that runs on this coordinator. Empty: there is none, it is its own root."""
     @_builtins.property
     def input(self) -> _any_pb2.Any:
         """The saga's input."""
@@ -297,6 +324,22 @@ class SagaCreated(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Not to begin before. Unset: at once."""
 
+    @_builtins.property
+    def parent(self) -> Global___ParentStep:
+        """Of a saga that runs as a step of another: that step. Unset for most."""
+
+    @_builtins.property
+    def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """It starts only when no other root's saga holds one of these. Each once."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """Of such a saga: by when its parent's step must be done, whatever its own timeout. Unset: no limit."""
+
+    @_builtins.property
+    def action_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Of the steps whose actions have versions: the version that was offered when this was recorded, by step."""
+
     def __init__(
         self,
         *,
@@ -308,14 +351,49 @@ class SagaCreated(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         request_digest: _builtins.bytes = ...,
+        parent: Global___ParentStep | None = ...,
+        root_saga_id: _builtins.str = ...,
+        exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        action_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_time", b"start_time", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input", b"input", "parent", b"parent", "start_time", b"start_time", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "labels", b"labels", "request_digest", b"request_digest", "start_time", b"start_time", "timeout", b"timeout", "uid", b"uid", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_versions", b"action_versions", "deadline", b"deadline", "definition", b"definition", "exclusive_keys", b"exclusive_keys", "input", b"input", "labels", b"labels", "parent", b"parent", "request_digest", b"request_digest", "root_saga_id", b"root_saga_id", "start_time", b"start_time", "timeout", b"timeout", "uid", b"uid", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SagaCreated: _TypeAlias = SagaCreated  # noqa: Y015
+
+@_typing.final
+class ParentStep(_message.Message):
+    """The step that a saga runs as."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    SAGA_UID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    """The parent's id, on its coordinator."""
+    saga_uid: _builtins.str
+    """The parent's uid."""
+    step: _builtins.str
+    """The step's name."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        saga_uid: _builtins.str = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["saga_id", b"saga_id", "saga_uid", b"saga_uid", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParentStep: _TypeAlias = ParentStep  # noqa: Y015
 
 @_typing.final
 class SagaStarted(_message.Message):
@@ -488,6 +566,7 @@ class StepPending(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     POLL_AFTER_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """The step."""
     operation: _types_pb2.Operation.ValueType
@@ -496,6 +575,8 @@ class StepPending(_message.Message):
     """Which attempt was answered so; polls carry the same number."""
     message: _builtins.str
     """What it waits for, as the participant says."""
+    needs_attention: _builtins.bool
+    """It does not go on without an operator. A later StepPending of the same attempt says otherwise."""
     @_builtins.property
     def poll_after(self) -> _duration_pb2.Duration:
         """How long until each poll."""
@@ -508,10 +589,11 @@ class StepPending(_message.Message):
         attempt: _builtins.int = ...,
         poll_after: _duration_pb2.Duration | None = ...,
         message: _builtins.str = ...,
+        needs_attention: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["poll_after", b"poll_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "message", b"message", "operation", b"operation", "poll_after", b"poll_after", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "message", b"message", "needs_attention", b"needs_attention", "operation", b"operation", "poll_after", b"poll_after", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

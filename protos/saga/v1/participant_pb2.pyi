@@ -60,6 +60,7 @@ class StepContext(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     SAGA_UID_FIELD_NUMBER: _builtins.int
+    ACTION_VERSION_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The client's name for the saga."""
     definition: _builtins.str
@@ -78,6 +79,8 @@ class StepContext(_message.Message):
     """Which attempt of this operation on this step this is, counted from 1, never restarted."""
     saga_uid: _builtins.str
     """The coordinator's name for the saga, a UUIDv7, never used twice. Barrier rows are keyed by it."""
+    action_version: _builtins.int
+    """Of an action that has versions (Action.version): the one that was offered when the saga started. 0: it has none."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the step must be done, all attempts together. Unset for Compensate, Confirm and behind the
@@ -101,10 +104,11 @@ class StepContext(_message.Message):
         deadline: _timestamp_pb2.Timestamp | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         saga_uid: _builtins.str = ...,
+        action_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "deadline", b"deadline", "definition", b"definition", "definition_version", b"definition_version", "idempotency_key", b"idempotency_key", "labels", b"labels", "saga_id", b"saga_id", "saga_uid", b"saga_uid", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "action_version", b"action_version", "attempt", b"attempt", "deadline", b"deadline", "definition", b"definition", "definition_version", b"definition_version", "idempotency_key", b"idempotency_key", "labels", b"labels", "saga_id", b"saga_id", "saga_uid", b"saga_uid", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,8 +192,11 @@ class Pending(_message.Message):
 
     POLL_AFTER_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     """Text for people: what it waits for."""
+    needs_attention: _builtins.bool
+    """It does not go on without an operator; the saga is marked needs_attention until an answer no longer says so."""
     @_builtins.property
     def poll_after(self) -> _duration_pb2.Duration:
         """When to ask again. Unset: 30 s. At least 10 ms, at most 24 h are honoured."""
@@ -199,10 +206,11 @@ class Pending(_message.Message):
         *,
         poll_after: _duration_pb2.Duration | None = ...,
         message: _builtins.str = ...,
+        needs_attention: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["poll_after", b"poll_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "poll_after", b"poll_after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "needs_attention", b"needs_attention", "poll_after", b"poll_after"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -447,14 +455,19 @@ class Action(_message.Message):
     OUTPUT_TYPE_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     REJECTION_REASONS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Unique in the participant; [A-Za-z][A-Za-z0-9_]*, at most 64 bytes."""
+    """Unique in the participant; [A-Za-z][A-Za-z0-9_.-]*, at most 128 bytes."""
     description: _builtins.str
     """One sentence for people."""
     input_type: _builtins.str
     """Full name of the input message."""
     output_type: _builtins.str
     """Full name of the output message."""
+    version: _builtins.int
+    """Of an action that has versions, as a coordinator's definitions have: the one that is offered. A saga pins it when it
+    starts, and every call carries it. 0: the action has no versions.
+    """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.StepKind.ValueType]:
         """What it can serve as. Empty: STEP_KIND_COMPENSATABLE."""
@@ -472,10 +485,11 @@ class Action(_message.Message):
         output_type: _builtins.str = ...,
         kinds: _abc.Iterable[_types_pb2.StepKind.ValueType] | None = ...,
         rejection_reasons: _abc.Iterable[Global___RejectionReason] | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_type", b"input_type", "kinds", b"kinds", "name", b"name", "output_type", b"output_type", "rejection_reasons", b"rejection_reasons"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_type", b"input_type", "kinds", b"kinds", "name", b"name", "output_type", b"output_type", "rejection_reasons", b"rejection_reasons", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -249,6 +249,10 @@ class _FailureKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureKi
     """The saga's own records cannot be read: it is set aside, and nothing is appended to it."""
     FAILURE_KIND_BROKEN: _FailureKind.ValueType  # 12
     """The participant said, through CompleteStep, that the step broke half-way."""
+    FAILURE_KIND_DEADLOCK: _FailureKind.ValueType  # 13
+    """It would have waited for an exclusive key for ever: who holds it waits, directly or not, for what this saga's own
+    root holds.
+    """
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper):
     """What went wrong, in one word."""
@@ -285,6 +289,10 @@ FAILURE_KIND_UNREADABLE: FailureKind.ValueType  # 11
 """The saga's own records cannot be read: it is set aside, and nothing is appended to it."""
 FAILURE_KIND_BROKEN: FailureKind.ValueType  # 12
 """The participant said, through CompleteStep, that the step broke half-way."""
+FAILURE_KIND_DEADLOCK: FailureKind.ValueType  # 13
+"""It would have waited for an exclusive key for ever: who holds it waits, directly or not, for what this saga's own
+root holds.
+"""
 Global___FailureKind: _TypeAlias = FailureKind  # noqa: Y015
 
 class _ErrorReason:
@@ -327,6 +335,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The saga's records cannot be read."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 16
     """A defect of the coordinator; its log has the details."""
+    ERROR_REASON_KEY_REUSED: _ErrorReason.ValueType  # 17
+    """The idempotency key came with another action or another input before."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call to the coordinator was refused; the reason of the google.rpc.ErrorInfo (domain
@@ -367,6 +377,8 @@ ERROR_REASON_SAGA_UNREADABLE: ErrorReason.ValueType  # 15
 """The saga's records cannot be read."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """A defect of the coordinator; its log has the details."""
+ERROR_REASON_KEY_REUSED: ErrorReason.ValueType  # 17
+"""The idempotency key came with another action or another input before."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final
