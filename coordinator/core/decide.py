@@ -9,10 +9,10 @@ value of an expression are arguments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
 
-from coordinator.core import repair
+from coordinator.core import parent, repair
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
     Accepted,
@@ -21,7 +21,11 @@ from coordinator.core.inputs import (
     Done,
     Input,
     InputFailed,
+    KeysGranted,
+    KeysRefused,
     OutputKnown,
+    ParentConfirmed,
+    ParentWentBack,
     PauseRequested,
     Recovered,
     Refused,
@@ -44,6 +48,7 @@ from coordinator.core.outstanding import (
     Stranded,
     TurnBackDue,
     WayBackDone,
+    outstanding,
 )
 from coordinator.core.state import Progress, Saga, StepRecord
 from saga.v1.event_pb2 import (
@@ -72,6 +77,7 @@ from saga.v1.event_pb2 import (
 )
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CANCELLED,
+    FAILURE_KIND_DEADLOCK,
     FAILURE_KIND_EXPRESSION_FAILED,
     FAILURE_KIND_REJECTED,
     OPERATION_COMPENSATE,
@@ -113,6 +119,11 @@ Fact: TypeAlias = (
     | StepResolved
 )
 
+# What a client or an operator asks for; each says who.
+Asked: TypeAlias = CancelRequested | PauseRequested | ResumeRequested | RetryRequested | ResolveRequested
+# What comes from other sagas.
+Told: TypeAlias = KeysGranted | KeysRefused | ParentWentBack | ParentConfirmed
+
 
 def decide(
     saga: Saga, given: Input | Due, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS
@@ -123,31 +134,53 @@ def decide(
     """
     match given:
         case Replied():
-            return [(fact, "") for fact in _replied(saga, given, now_ns, polled_until_ns)]
-        case Recovered():
-            return [(fact, "") for fact in _recovered(saga, now_ns)]
-        case CancelRequested():
-            return [(fact, given.actor) for fact in _cancelled(saga, given)]
-        case PauseRequested():
-            return [(fact, given.actor) for fact in repair.pause(saga, given)]
-        case ResumeRequested():
-            return [(fact, given.actor) for fact in repair.resume(saga, given)]
-        case RetryRequested():
-            return [(fact, given.actor) for fact in repair.retry(saga, given)]
-        case ResolveRequested():
-            return [(fact, given.actor) for fact in repair.resolve(saga, given, now_ns)]
+            facts: Sequence[Fact] = _replied(saga, given, now_ns, polled_until_ns)
         case Reported():
-            return [(fact, "") for fact in _reported(saga, given, now_ns, polled_until_ns)]
+            facts = _reported(saga, given, now_ns, polled_until_ns)
+        case Recovered():
+            facts = _recovered(saga, now_ns)
+        case CancelRequested() | PauseRequested() | ResumeRequested() | RetryRequested() | ResolveRequested():
+            return [(fact, given.actor) for fact in _asked(saga, given, now_ns)]
+        case KeysGranted() | KeysRefused() | ParentWentBack() | ParentConfirmed():
+            facts = _told(saga, given, now_ns)
         case _:
-            return [(_due(saga, given, now_ns), "")]
+            facts = [_due(saga, given, now_ns)]
+    return [(fact, "") for fact in facts]
+
+
+def _asked(saga: Saga, given: Asked, now_ns: int) -> Sequence[Fact]:
+    """What follows from the word of a client or an operator."""
+    match given:
+        case CancelRequested():
+            return _cancelled(saga, given)
+        case PauseRequested():
+            return repair.pause(saga, given)
+        case ResumeRequested():
+            return repair.resume(saga, given)
+        case RetryRequested():
+            return repair.retry(saga, given)
+        case ResolveRequested():
+            return repair.resolve(saga, given, now_ns)
+
+
+def _told(saga: Saga, given: Told, now_ns: int) -> Sequence[Fact]:
+    """What follows from other sagas: of those that share a key with this one, or of its parent."""
+    match given:
+        case KeysGranted():
+            return [_started(saga, now_ns)] if outstanding(saga, now_ns).keys else []
+        case KeysRefused():
+            return [CompensationStarted(cause=_DEADLOCK)] if saga.state == SAGA_STATE_PENDING else []
+        case ParentWentBack():
+            return parent.went_back(saga, given)
+        case ParentConfirmed():
+            return parent.confirmed(saga, given)
 
 
 def _due(saga: Saga, given: Input | Due, now_ns: int) -> Fact:
     """The one fact that follows from something that was due."""
     match given:
         case StartDue():
-            deadline = to_timestamp(now_ns + saga.timeout_ns) if saga.timeout_ns is not None else None
-            return SagaStarted(deadline=deadline)
+            return _started(saga, now_ns)
         case Begun():
             return _first_execute(saga, saga.step(given.step), given, now_ns)
         case Skipped():
@@ -170,6 +203,19 @@ def _due(saga: Saga, given: Input | Due, now_ns: int) -> Fact:
         case Stranded():
             return SagaFailed(failure=_why_stranded(saga))
     raise TypeError(f"{given!r} is not an input of the core")
+
+
+def _started(saga: Saga, now_ns: int) -> SagaStarted:
+    timeout_ns = now_ns + saga.timeout_ns if saga.timeout_ns is not None else None
+    deadline_ns = earliest(timeout_ns, saga.deadline_ns)
+    return SagaStarted(deadline=to_timestamp(deadline_ns) if deadline_ns is not None else None)
+
+
+_DEADLOCK: Final = Failure(
+    kind=FAILURE_KIND_DEADLOCK,
+    reason="DEADLOCK",
+    message="who holds an exclusive key of this saga waits, directly or not, for what its own root holds",
+)
 
 
 # --- Attempts ---------------------------------------------------------------------------------------------------------
@@ -249,7 +295,7 @@ def _done(replied: Replied, done: Done) -> Fact:
 
 
 def _accepted(progress: Progress, replied: Replied, accepted: Accepted) -> list[Fact]:
-    if progress.poll_after_ns is not None:
+    if progress.poll_after_ns is not None and progress.needs_attention == accepted.needs_attention:
         return []  # a poll that was answered "not yet"
     return [
         StepPending(
@@ -258,6 +304,7 @@ def _accepted(progress: Progress, replied: Replied, accepted: Accepted) -> list[
             attempt=replied.attempt,
             poll_after=to_duration(accepted.poll_after_ns),
             message=accepted.message,
+            needs_attention=accepted.needs_attention,
         )
     ]
 
@@ -394,6 +441,8 @@ def _cancelled(saga: Saga, request: CancelRequested) -> list[Fact]:
             f"the pivot `{saga.plan.pivot.name if saga.plan.pivot else ''}` is under way and its outcome is not known",
             "cancel again once the pivot was rejected",
         )
+    if saga.held and saga.parent is not None:
+        raise Forbidden("all its steps are done, and its parent decides", f"cancel its parent `{saga.parent.saga_id}`")
     return [CompensationStarted(cause=Failure(kind=FAILURE_KIND_CANCELLED, message=request.reason))]
 
 

@@ -5,6 +5,8 @@ step-kind law go; whether participants offer the actions and whether the express
 business. A `Plan` is what the rest of the core asks of a valid definition; it is derived once per version and never
 changes.
 
+A definition is an action too: a saga of it can be a step of another (`Plan.offered_as`).
+
 This module must not look at a saga, a clock or a participant.
 
 The step kinds are those of the saga pattern (compensatable, reservable, pivot, retriable) and reads. A step *can be
@@ -18,6 +20,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -44,6 +47,9 @@ from saga.v1.types_pb2 import (
     Operation,
     StepKind,
 )
+
+BUILT_IN: Final = "coordinator"
+"""The participant whose actions are the definitions of the same coordinator."""
 
 DEFINITION_NAME = re.compile(rf"[a-z][a-z0-9_.-]{{0,{limits.DEFINITION_NAME_LENGTH_MAX - 1}}}")
 STEP_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{limits.NAME_LENGTH_MAX - 1}}}")
@@ -122,6 +128,32 @@ class Plan:
     def step(self, name: str) -> StepPlan:
         """The step of that name; KeyError where there is none."""
         return self.steps[self._index[name]]
+
+    @cached_property
+    def revocable(self) -> bool:
+        """Whether all of it can be compensated also when all of it is done: as a child it leaves that to its parent."""
+        return not self._has(STEP_KIND_PIVOT, STEP_KIND_RETRIABLE)
+
+    @cached_property
+    def reserves(self) -> bool:
+        """Whether it has holds to be confirmed."""
+        return self._has(STEP_KIND_RESERVABLE)
+
+    @cached_property
+    def offered_as(self) -> tuple[StepKind.ValueType, ...]:
+        """As which kinds a saga of it can be a step of another (rule 9, docs/decisions/0009)."""
+        if self.revocable:
+            if self.reserves:
+                return (STEP_KIND_RESERVABLE,)
+            if self._has(STEP_KIND_COMPENSATABLE):
+                return (STEP_KIND_COMPENSATABLE,)
+            return (STEP_KIND_READ_ONLY, STEP_KIND_COMPENSATABLE)
+        if self.refusable_count or self.definition.exclusive_keys:  # waiting for a key can be refused (a deadlock)
+            return (STEP_KIND_PIVOT,)
+        return (STEP_KIND_RETRIABLE,)
+
+    def _has(self, *kinds: StepKind.ValueType) -> bool:
+        return any(step.kind in kinds for step in self.steps)
 
     @cached_property
     def participants(self) -> tuple[str, ...]:

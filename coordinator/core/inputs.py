@@ -44,6 +44,8 @@ class Accepted:
 
     poll_after_ns: int
     message: str = ""
+    needs_attention: bool = False
+    """It does not go on without an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,28 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class KeysGranted:
+    """The saga's turn to hold its exclusive keys has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRefused:
+    """The saga would wait for its exclusive keys for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentWentBack:
+    """The saga that this one is a step of goes back, and this one with it."""
+
+    cause: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ParentConfirmed:
+    """The saga that this one is a step of can no longer go back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """The saga was read back after its driver was lost: whatever was in flight is not known any more."""
 
@@ -174,5 +198,9 @@ Input: TypeAlias = (
     | RetryRequested
     | ResolveRequested
     | Reported
+    | KeysGranted
+    | KeysRefused
+    | ParentWentBack
+    | ParentConfirmed
     | Recovered
 )

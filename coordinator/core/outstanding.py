@@ -125,6 +125,8 @@ class Outstanding:
     due: list[Due] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     polls: list[Poll] = field(default_factory=list)
+    keys: bool = False
+    """Its exclusive keys are to be asked for; it starts when they are granted."""
     wake_ns: int | None = None
 
     def wake(self, instant_ns: int | None) -> None:
@@ -134,7 +136,7 @@ class Outstanding:
     @property
     def idle(self) -> bool:
         """Whether nothing is due, in flight, or planned."""
-        return not (self.due or self.calls or self.polls or self.wake_ns is not None)
+        return not (self.due or self.calls or self.polls or self.keys or self.wake_ns is not None)
 
 
 NO_POLLS: Final[Mapping[str, int]] = MappingProxyType({})
@@ -163,18 +165,28 @@ def _hold_back(out: Outstanding) -> None:
     """Of a paused saga nothing new is dispatched or polled; what is in flight, deadlines and reports go on (rule 8)."""
     out.due = [due for due in out.due if not isinstance(due, StartDue | EvaluationDue | AttemptDue)]
     out.polls.clear()
+    out.keys = False
 
 
 def _before_the_start(saga: Saga, now_ns: int, out: Outstanding) -> None:
-    if saga.start_ns <= now_ns:
-        out.due.append(StartDue())
-    else:
+    if saga.deadline_ns is not None and saga.deadline_ns <= now_ns:
+        out.due.append(TurnBackDue(_DEADLINE_PASSED))
+        return
+    out.wake(saga.deadline_ns)
+    if saga.start_ns > now_ns:
         out.wake(saga.start_ns)
+    elif saga.exclusive_keys:
+        out.keys = True
+    else:
+        out.due.append(StartDue())
 
 
 def _going_forward(saga: Saga, now_ns: int, out: Outstanding) -> None:
-    if saga.refusable_left == 0 and not saga.past_no_return:
-        out.due.append(PointOfNoReturnDue())  # before anything else: it is passed, whatever the clock says (G6)
+    if saga.refusable_left == 0 and not saga.past_no_return:  # before anything else: whatever the clock says (G6)
+        if not saga.parent_decides:
+            out.due.append(PointOfNoReturnDue())
+        elif saga.arrived:
+            out.due.append(OutputDue())
         return
     if not saga.committed and (cause := _why_turn_back(saga, now_ns, out)) is not None:
         out.due.append(TurnBackDue(cause))
@@ -196,12 +208,15 @@ def _going_forward(saga: Saga, now_ns: int, out: Outstanding) -> None:
         out.due.append(Stranded())
 
 
+_DEADLINE_PASSED: Final = Failure(kind=FAILURE_KIND_DEADLINE_PASSED, message="the saga's deadline passed")
+
+
 def _why_turn_back(saga: Saga, now_ns: int, out: Outstanding) -> Failure | None:
     """The cause, where there is one now; otherwise plans to look again when there may be one."""
     if saga.setback is not None:
         return saga.setback
     if saga.deadline_ns is not None and saga.deadline_ns <= now_ns:
-        return Failure(kind=FAILURE_KIND_DEADLINE_PASSED, message="the saga's deadline passed")
+        return _DEADLINE_PASSED
     out.wake(saga.deadline_ns)
     for index in sorted(saga.active):
         step = saga.steps[index]

@@ -12,6 +12,8 @@ The rules, in prose:
   was in flight when the saga turned back is still recorded.
 - A step whose Execute ended without an answer is UNKNOWN, never REJECTED: only a reply body says what happened (G5).
 - Behind the point of no return nothing turns a saga back (G6).
+- A saga that runs as a step of another, and can be compensated as a whole, has no such point until its parent says so:
+  with holds it stays RUNNING until its parent confirms it, and what has COMPLETED is turned back by its parent alone.
 
 This module must not decide anything: it says what is, `decide` what has happened, `outstanding` what must be under way.
 """
@@ -38,6 +40,7 @@ from saga.v1.event_pb2 import (
     AttemptLost,
     AttemptStarted,
     CompensationStarted,
+    ParentStep,
     SagaCompleted,
     SagaCreated,
     SagaEvent,
@@ -106,6 +109,7 @@ STEP: Final[Mapping[StepState.ValueType, Mapping[str, StepState.ValueType]]] = {
         "saga turned back": STEP_STATE_UNKNOWN,
     },
     STEP_STATE_PENDING: {
+        "execute pending": STEP_STATE_PENDING,
         "execute failed, another attempt follows": STEP_STATE_EXECUTING,
         "execute failed": STEP_STATE_UNKNOWN,
         "execute lost, another attempt follows": STEP_STATE_PENDING,
@@ -193,7 +197,9 @@ SAGA: Final[Mapping[SagaState.ValueType, Mapping[str, SagaState.ValueType]]] = {
         "compensated": SAGA_STATE_COMPENSATED,
         "failed": SAGA_STATE_FAILED,
     },
-    SAGA_STATE_COMPLETED: {},
+    SAGA_STATE_COMPLETED: {
+        "turned back": SAGA_STATE_COMPENSATING,
+    },
     SAGA_STATE_COMPENSATED: {},
     SAGA_STATE_FAILED: {
         "an operator helps it forward": SAGA_STATE_RUNNING,
@@ -254,6 +260,8 @@ class Progress:
     poll_after_ns: int | None = None
     """The participant accepted the operation; it is asked again that often."""
     pending_message: str = ""
+    needs_attention: bool = False
+    """The participant says that the operation it accepted does not go on without an operator."""
     last_failure: Failure | None = None
     started_ns: int = 0
     ended_ns: int | None = None
@@ -313,6 +321,13 @@ class Saga:
         self.state: SagaState.ValueType = SAGA_STATE_UNSPECIFIED
         self.labels: dict[str, str] = {}
         self.request_digest = b""
+        self.parent: ParentStep | None = None
+        """The step that it runs as."""
+        self.root_saga_id = saga_id
+        """The outermost saga above it on this coordinator; itself for most."""
+        self.exclusive_keys: tuple[str, ...] = ()
+        self.action_versions: dict[str, int] = {}
+        """Which versions its steps call, of actions that have any."""
         self.input = Any()
         self.output: Any | None = None
         self.failure: Failure | None = None
@@ -352,6 +367,22 @@ class Saga:
         return self.steps[self.plan.step(name).index]
 
     @property
+    def parent_decides(self) -> bool:
+        """Whether it is its parent that confirms it or takes it back when all its steps are done."""
+        return self.parent is not None and self.plan.revocable
+
+    @property
+    def held(self) -> bool:
+        """Whether all its steps are done and it waits for its parent to confirm it or to take it back."""
+        done = self.state == SAGA_STATE_RUNNING and self.refusable_left == 0 and not self.past_no_return
+        return done and self.parent_decides and self.plan.reserves
+
+    @property
+    def turned_back(self) -> bool:
+        """Whether it goes back, or has."""
+        return self.backward is not None
+
+    @property
     def committed(self) -> bool:
         """Whether nothing may turn it back: behind the point of no return, or the pivot's outcome is open (G6)."""
         if self.past_no_return or self.plan.pivot is None:
@@ -367,7 +398,8 @@ class Saga:
     @property
     def arrived(self) -> bool:
         """Whether every step is done and every hold confirmed."""
-        return self.past_no_return and not (self.forward.unresolved or self.active or self.to_confirm or self.stuck)
+        final = self.past_no_return or (self.parent_decides and not self.plan.reserves)
+        return final and not (self.forward.unresolved or self.active or self.to_confirm or self.stuck)
 
     @property
     def returned(self) -> bool:
@@ -445,6 +477,11 @@ def _saga_created(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     saga.created_ns = time_ns
     saga.start_ns = from_timestamp(created.start_time) if created.HasField("start_time") else time_ns
     saga.timeout_ns = from_duration(created.timeout) if created.HasField("timeout") else None
+    saga.deadline_ns = from_timestamp(created.deadline) if created.HasField("deadline") else None
+    saga.parent = created.parent if created.HasField("parent") else None
+    saga.root_saga_id = created.root_saga_id or saga.saga_id
+    saga.exclusive_keys = tuple(created.exclusive_keys)
+    saga.action_versions = dict(created.action_versions)
 
 
 def _saga_started(saga: Saga, event: SagaEvent, time_ns: int) -> None:
@@ -477,9 +514,10 @@ def _compensation_started(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     started: CompensationStarted = event.compensation_started
     state = _next_saga_state(saga, event, "turned back")
     _require(not saga.committed, saga, event, "it cannot go back any more (G6)")
+    _require(not saga.ended or saga.parent_decides, saga, event, "it has ended")
     saga.state = state
     saga.failure = started.cause
-    saga.setback = None
+    saga.setback = saga.output = saga.ended_ns = None
     for index in sorted(saga.active):
         step = saga.steps[index]
         progress = step.progress[OPERATION_EXECUTE]
@@ -692,9 +730,11 @@ def _step_pending(saga: Saga, event: SagaEvent, _time_ns: int) -> None:
     saga_state = _next_saga_state(saga, event, "a step is answered")
     state = _next_step_state(saga, event, step, f"{_word(operation)} pending")
     progress = _answered(saga, event, step, operation, pending.attempt)
-    _require(progress.open, saga, event, f"attempt {pending.attempt} of `{pending.step}` is not open")
+    accepted = progress.open or progress.poll_after_ns is not None
+    _require(accepted, saga, event, f"attempt {pending.attempt} of `{pending.step}` is not open")
     saga.state, step.state = saga_state, state
     progress.open = False
+    _mark(saga, step, progress, needs_attention=pending.needs_attention)
     progress.pending_message = pending.message
     progress.poll_after_ns = from_duration(pending.poll_after)
     if saga.state == SAGA_STATE_COMPENSATING and operation == OPERATION_EXECUTE:
@@ -942,7 +982,17 @@ def _rest(saga: Saga, step: StepRecord, progress: Progress) -> None:
     progress.next_ns = None
     progress.poll_after_ns = None
     progress.pending_message = ""
+    _mark(saga, step, progress, needs_attention=False)
     saga.active.discard(step.plan.index)
+
+
+def _mark(saga: Saga, step: StepRecord, progress: Progress, *, needs_attention: bool) -> None:
+    """Whether the participant says that an operator is needed."""
+    if needs_attention:
+        saga.troubled.add(step.plan.index)
+    elif progress.needs_attention:
+        saga.troubled.discard(step.plan.index)
+    progress.needs_attention = needs_attention
 
 
 def _end(saga: Saga, step: StepRecord, progress: Progress, time_ns: int) -> None:

@@ -17,7 +17,9 @@ from saga.v1.types_pb2 import (
     OPERATION_CONFIRM,
     OPERATION_EXECUTE,
     STEP_KIND_COMPENSATABLE,
+    STEP_KIND_PIVOT,
     STEP_KIND_RESERVABLE,
+    STEP_KIND_RETRIABLE,
 )
 from tests.coordinator.core.facts import Op
 
@@ -29,8 +31,9 @@ class Violation(AssertionError):
 class Judge:
     """Takes the events as they are journaled; complains (`Violation`) about the first that breaks a guarantee."""
 
-    def __init__(self, plan: Plan, barriered: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, barriered: frozenset[str], *, child: bool = False) -> None:
         self._plan = plan
+        self._child = child
         self._ancestors = Graph(plan.definition).ancestors
         self._barriered = barriered
         self.events: list[SagaEvent] = []
@@ -55,13 +58,28 @@ class Judge:
 
     @property
     def committed(self) -> bool:
-        """Whether nothing may turn the saga back: behind the point of no return, or its pivot is under way (G6)."""
+        """Whether nothing may turn the saga back: behind the point of no return, or its pivot is under way (G6).
+
+        A child that can be compensated as a whole has no such point before its parent says so (rule 9).
+        """
         if self.happened("point_of_no_return_passed"):
             return True
         pivot = self._plan.pivot
         if pivot is None:
             return False
         return bool(self.happened("attempt_started", pivot.name)) and not self.happened("step_rejected", pivot.name)
+
+    @property
+    def parent_decides(self) -> bool:
+        """Whether its parent may take it back when all of it is done."""
+        final = (STEP_KIND_PIVOT, STEP_KIND_RETRIABLE)
+        return self._child and not any(step.kind in final for step in self._plan.steps)
+
+    @property
+    def all_done(self) -> bool:
+        """Whether every step completed or was skipped."""
+        names = [step.name for step in self._plan.steps]
+        return all(self.happened("step_completed", name) or self.happened("step_skipped", name) for name in names)
 
     def _check_place(self, event: SagaEvent) -> None:
         if not self.events:

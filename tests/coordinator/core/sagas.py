@@ -44,7 +44,7 @@ from saga.v1.definition_pb2 import (
     SagaDefinition,
     StepDefinition,
 )
-from saga.v1.event_pb2 import SagaCreated, SagaEvent
+from saga.v1.event_pb2 import ParentStep, SagaCreated, SagaEvent
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CALL_REFUSED,
     FAILURE_KIND_UNAVAILABLE,
@@ -58,6 +58,9 @@ from saga.v1.types_pb2 import (
 
 T0_NS = 1_000_000 * SECOND_NS
 """When every saga of these tests is created."""
+
+
+PARENT = ParentStep(saga_id="parent-1", saga_uid="uid-0", step="parcel")
 
 
 def ns(seconds: float) -> int:
@@ -146,9 +149,9 @@ ABORTED = Unknown(Failure(kind=FAILURE_KIND_UNAVAILABLE, message="aborted"), ret
 INVALID = Unknown(Failure(kind=FAILURE_KIND_CALL_REFUSED, message="invalid"), retryable=False, answered=True)
 
 
-def pending(poll_after: float = 5) -> Accepted:
+def pending(poll_after: float = 5, *, needs_attention: bool = False) -> Accepted:
     """Accepted; asked again after so many seconds."""
-    return Accepted(ns(poll_after), "in the queue")
+    return Accepted(ns(poll_after), "in the queue", needs_attention)
 
 
 # --- Driving ----------------------------------------------------------------------------------------------------------
@@ -188,6 +191,9 @@ class Bench:
         *,
         timeout: float | None = None,
         start_after: float | None = None,
+        child: bool = False,
+        keys: Iterable[str] = (),
+        deadline: float | None = None,
     ) -> None:
         self.plan = plan(definition)
         self.answers = answers or Answers()
@@ -203,6 +209,10 @@ class Bench:
             input=Any(value=b"order"),
             timeout=to_duration(timeout_ns) if timeout_ns is not None else None,
             start_time=to_timestamp(at(start_after)) if start_after is not None else None,
+            parent=PARENT if child else None,
+            root_saga_id=PARENT.saga_id if child else "",
+            exclusive_keys=list(keys),
+            deadline=to_timestamp(at(deadline)) if deadline is not None else None,
         )
         self.keep(
             [SagaEvent(saga_id="saga-1", sequence=1, time=to_timestamp(T0_NS), saga_created=created)], apply_too=True

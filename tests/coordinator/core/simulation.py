@@ -19,7 +19,20 @@ from google.protobuf.any_pb2 import Any
 
 from coordinator.core.decide import decide
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import Accepted, CancelRequested, Done, Input, Recovered, Refused, Replied, Reply, Unknown
+from coordinator.core.inputs import (
+    Accepted,
+    CancelRequested,
+    Done,
+    Input,
+    KeysGranted,
+    ParentConfirmed,
+    ParentWentBack,
+    Recovered,
+    Refused,
+    Replied,
+    Reply,
+    Unknown,
+)
 from coordinator.core.limits import SECOND_NS
 from coordinator.core.outstanding import Outstanding, outstanding
 from coordinator.core.state import Saga, apply, fold
@@ -151,17 +164,28 @@ def _without_outcome(choice: str) -> Reply:
 
 
 class World:
-    """A saga, its journal, its clock and its participants. `holds_ns` says how long each hold is kept."""
+    """A saga, its journal, its clock and its participants. `holds_ns` says how long each hold is kept.
+
+    It can be a `child`, with a parent that decides when it likes, and can have `keys`, which it waits for.
+    """
 
     def __init__(
-        self, definition: SagaDefinition, answers: Answers, barriered: frozenset[str], holds_ns: Mapping[str, int]
+        self,
+        definition: SagaDefinition,
+        answers: Answers,
+        barriered: frozenset[str],
+        holds_ns: Mapping[str, int],
+        *,
+        child: bool = False,
+        keys: tuple[str, ...] = (),
     ) -> None:
-        bench = Bench(definition, answers)
+        bench = Bench(definition, answers, child=child, keys=keys)
+        self.child = child
         self.plan = bench.plan
         self.saga = bench.saga
         self.now_ns = bench.now_ns
         self.journal = bench.journal
-        self.judge = Judge(self.plan, barriered)
+        self.judge = Judge(self.plan, barriered, child=child)
         self.judge.events.extend(self.journal)
         self.participants = {
             step.name: Participant(step.name in barriered, holds_ns.get(step.name)) for step in self.plan.steps
@@ -215,6 +239,41 @@ class World:
             if not allowed:
                 raise Violation("G6: a cancel is accepted where the saga cannot go back")
 
+    def grant(self) -> None:
+        """Its turn to hold its keys has come; told twice now and then."""
+        self._take(KeysGranted())
+
+    def parent_goes_back(self) -> None:
+        """The saga that it is a step of goes back."""
+        allowed = not self.judge.committed
+        try:
+            self._take(ParentWentBack(Failure(message="the parent goes back")))
+        except Forbidden:
+            if allowed:
+                raise
+        else:
+            if not (allowed or self.judge.happened("compensation_started")):
+                raise Violation("G6: it goes back with its parent where it cannot")
+
+    def parent_confirms(self) -> None:
+        """The saga that it is a step of can no longer go back."""
+        allowed = self.held or bool(self.judge.happened("point_of_no_return_passed"))
+        try:
+            self._take(ParentConfirmed())
+        except Forbidden:
+            if allowed:
+                raise
+        else:
+            if not allowed:
+                raise Violation("it is confirmed before all its steps are done")
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for its parent."""
+        reserves = any(step.kind == STEP_KIND_RESERVABLE for step in self.plan.steps)
+        over = self.judge.happened("point_of_no_return_passed") or self.judge.happened("compensation_started")
+        return reserves and self.judge.parent_decides and self.judge.all_done and not over
+
     def crash(self) -> None:
         """The coordinator dies, and reads the saga back."""
         for flight, until_ns in self.flights.items():
@@ -227,7 +286,13 @@ class World:
             self._take(Recovered())
 
     def pass_time(self) -> None:
-        """The next instant comes: calls run out, polls are made, the saga is looked at."""
+        """The next instant comes: calls run out, polls are made, the saga is looked at; or others give their word."""
+        if self._out.keys:
+            self.grant()
+            return
+        if self.held:
+            self.parent_confirms()
+            return
         instants = [*self.flights.values(), *self._next_poll_ns.values()]
         instants += [self._out.wake_ns] if self._out.wake_ns is not None else []
         self.now_ns = max(self.now_ns, min(instants))
@@ -293,7 +358,7 @@ class World:
     def _dispatch(self) -> None:
         self._out = outstanding(self.saga, self.now_ns, self._polled_until_ns())
         assert self._out.due == [], "a turn ends when nothing is due"
-        if self._out.idle != self.stands:
+        if self._out.idle != (self.stands or self.held):
             raise Violation(f"G3: {SagaState.Name(self.saga.state)}, and idle: {self._out.idle}")
         for call in self._out.calls:
             self.flights.setdefault(Flight(call.step, call.operation, call.attempt, poll=False), call.deadline_ns)

@@ -15,7 +15,11 @@ from coordinator.core.inputs import (
     Done,
     Input,
     InputFailed,
+    KeysGranted,
+    KeysRefused,
     OutputKnown,
+    ParentConfirmed,
+    ParentWentBack,
     PauseRequested,
     Recovered,
     Refused,
@@ -49,6 +53,10 @@ INPUTS: list[Input] = [
     RetryRequested("the bug is fixed"),
     ResolveRequested("a", RESOLUTION_NO_EFFECT, "the bank says so", "ada"),
     Reported("a", OPERATION_EXECUTE, Done()),
+    KeysGranted(),
+    KeysRefused(),
+    ParentWentBack(Failure()),
+    ParentConfirmed(),
     Recovered(),
 ]
 

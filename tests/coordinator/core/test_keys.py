@@ -256,7 +256,7 @@ class Model:
             assert not claim.nested or claim.owner not in self.waits_for(claim), "a circle"
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
 @given(
     st.lists(
         st.tuples(

@@ -50,6 +50,8 @@ class Scene:
     answers: Answers
     barriered: frozenset[str]
     holds_ns: dict[str, int]
+    child: bool
+    keys: tuple[str, ...]
 
 
 def scene_of(seed: int) -> Scene:
@@ -76,6 +78,8 @@ def scene_of(seed: int) -> Scene:
         ),
         barriered=_some(random, names, random.choice([0, 0.5, 1])),
         holds_ns=held if random.random() < 0.5 else {},
+        child=random.random() < 0.4,
+        keys=("account:1",) if random.random() < 0.2 else (),
     )
 
 
@@ -136,7 +140,7 @@ class Tape:
 TAPES = st.binary(min_size=TAPE_LENGTH, max_size=TAPE_LENGTH)
 
 # How often what happens: most of the time a participant answers.
-DEEDS = ["answer"] * 16 + ["pass time"] * 6 + ["land"] * 8 + ["crash"] * 2 + ["cancel"]
+DEEDS = ["answer"] * 16 + ["pass time"] * 6 + ["land"] * 8 + ["crash"] * 2 + ["cancel"] + ["parent"]
 FATES = ["durable"] * 8 + ["lost", "stopping"]
 # "done" is likely, so that sagas get far before they fail.
 ANSWERS = ["done"] * 6 + ["refused", "pending", "connection lost"] * 2 + list(CHOICES)
@@ -154,6 +158,8 @@ def act(world: World, tape: Tape) -> None:
         world.cancel()
     elif deed == "crash":
         world.crash()
+    elif deed == "parent" and world.child:
+        tape.pick([world.parent_confirms, world.parent_goes_back])()
     else:
         world.pass_time()
 
@@ -171,19 +177,27 @@ def heal(world: World) -> None:
 
 def play(scene: Scene, numbers: bytes) -> World:
     """The whole life of a saga."""
-    world = World(scene.definition, scene.answers, scene.barriered, scene.holds_ns)
+    world = World(scene.definition, scene.answers, scene.barriered, scene.holds_ns, child=scene.child, keys=scene.keys)
     tape = Tape(numbers)
     try:
         world.look()
-        while tape and not world.stands:
-            act(world, tape)
-        heal(world)
-        world.check_end()
+        live(world, tape)
+        if world.judge.parent_decides and world.saga.ended and tape.pick([False, True]):
+            world.parent_goes_back()
+            live(world, tape)
     except BaseException:
         note(str(scene.definition))
         note("\n".join(describe(written) for written in world.journal))
         raise
     return world
+
+
+def live(world: World, tape: Tape) -> None:
+    """What the tape says, and then all goes well until the saga stands."""
+    while tape and not world.stands:
+        act(world, tape)
+    heal(world)
+    world.check_end()
 
 
 # --- What must hold ---------------------------------------------------------------------------------------------------

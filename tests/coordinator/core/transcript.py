@@ -6,16 +6,20 @@ line, and what holds for the saga:
     charge COMPENSATABLE attempts=2 timeout=5s
     ship PIVOT after=reserve,charge
     saga order=graph compensation=one_at_a_time timeout=60s hold_margin=5s skipped=gift failing=ship
+    saga child keys=account:1,account:2 deadline=60s
 
 A line that begins with `> ` is something that happens, and the lines below it are what the coordinator makes of it:
 `#7 …` is an event, `→ …` what must be under way from then on.
 
     > start                                  it is created, and begins if it is time; `start in 30s`: later
     > execute charge completed hold=60s      a reply to the last attempt: completed, rejected WHY [covers],
-                                             unavailable (nobody answered), aborted, invalid, pending 5s
+                                             unavailable (nobody answered), aborted, invalid, pending 5s [attention]
     > poll charge                            a poll is on its way
     > wait 5s, wait                          time passes; without a length: until something is due
     > cancel WHY                             a client wants the saga to go back
+    > pause WHY, resume WHY                  an operator stops new dispatches, and takes that back
+    > keys granted, keys refused             the saga's turn to hold its keys has come, or never would
+    > parent confirms, parent goes back WHY  the saga that this one is a step of decides
     > crash                                  the coordinator dies and reads the saga back
 """
 
@@ -31,12 +35,24 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import CancelRequested, Done, Refused, Reply
+from coordinator.core.inputs import (
+    CancelRequested,
+    Done,
+    Input,
+    KeysGranted,
+    KeysRefused,
+    ParentConfirmed,
+    ParentWentBack,
+    PauseRequested,
+    Refused,
+    Reply,
+    ResumeRequested,
+)
 from coordinator.core.instants import from_duration, from_timestamp
 from coordinator.core.limits import SECOND_NS
 from saga.v1.definition_pb2 import SagaDefinition, StepDefinition
-from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import OPERATION_EXECUTE, Failure, FailureKind, Operation
+from saga.v1.event_pb2 import ParentStep, SagaEvent
+from saga.v1.types_pb2 import FAILURE_KIND_CANCELLED, OPERATION_EXECUTE, Failure, FailureKind, Operation
 from tests.coordinator.core.sagas import (
     ABORTED,
     INVALID,
@@ -74,7 +90,7 @@ class _Stage:
 
     def __init__(self, lines: list[str]) -> None:
         described = [line.split() for line in lines if line and not line.startswith("#")]
-        of_saga = next((_options(words[1:]) for words in described if words[0] == "saga"), {})
+        self._of_saga = of_saga = next((_options(words[1:]) for words in described if words[0] == "saga"), {})
         steps = [_step(words) for words in described if words[0] != "saga"]
         self._definition = _definition(steps, of_saga)
         self._answers = Answers(
@@ -88,7 +104,14 @@ class _Stage:
         """Do what the line says; yields what follows, as lines."""
         if words[0] == "start":
             start_after = _seconds(words[2]) if words[1:2] == ["in"] else None
-            self._bench = Bench(self._definition, self._answers, start_after=start_after)
+            self._bench = Bench(
+                self._definition,
+                self._answers,
+                start_after=start_after,
+                child="child" in self._of_saga,
+                keys=_names(self._of_saga.get("keys", "")),
+                deadline=_maybe_seconds(self._of_saga, "deadline"),
+            )
         before = len(self._bench.journal) if words[0] != "start" else 0
         try:
             self._do(words[0], words[1:])
@@ -117,6 +140,12 @@ class _Stage:
                 bench.turn(CancelRequested(" ".join(words), actor="ada"))
             case "crash":
                 bench.crash()
+            case "pause":
+                bench.turn(PauseRequested(" ".join(words), actor="ada"))
+            case "resume":
+                bench.turn(ResumeRequested(" ".join(words), actor="ada"))
+            case "keys" | "parent":
+                bench.turn(_word(verb, words))
             case "execute" | "compensate" | "confirm":
                 operation = Operation.Value(f"OPERATION_{verb.upper()}")
                 reply = _reply(words[1], words[2:])
@@ -134,6 +163,10 @@ class _Stage:
             )
         for poll in out.polls:
             yield f"→ poll {poll.step} {operation_word(poll.operation)} {poll.attempt}, every {length(poll.every_ns)}"
+        if out.keys:
+            yield "→ ask for its keys"
+        if self._bench.saga.held:
+            yield "→ held: its parent decides"
         if out.wake_ns is not None:
             yield f"→ look again at {instant(out.wake_ns)}"
         if out.idle:
@@ -166,7 +199,7 @@ def _step(words: list[str]) -> StepDefinition:
 
 
 def _options(words: list[str]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in words)
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
 def _names(text: str) -> list[str]:
@@ -189,6 +222,15 @@ def _reply(word: str, words: list[str]) -> Reply:
     return _REPLIES[word](words)
 
 
+def _word(verb: str, words: list[str]) -> Input:
+    """What other sagas lead to."""
+    if verb == "keys":
+        return KeysGranted() if words == ["granted"] else KeysRefused()
+    if words == ["confirms"]:
+        return ParentConfirmed()
+    return ParentWentBack(Failure(kind=FAILURE_KIND_CANCELLED, message=" ".join(words[2:])))
+
+
 def _done(words: list[str]) -> Reply:
     hold = _maybe_seconds(_options(words), "hold")
     return Done(Any(value=b"output"), hold_until_ns=T0_NS + ns(hold) if hold is not None else None)
@@ -202,7 +244,7 @@ _REPLIES: Final[Mapping[str, Callable[[list[str]], Reply]]] = {
     "unavailable": lambda _: UNAVAILABLE,
     "aborted": lambda _: ABORTED,
     "invalid": lambda _: INVALID,
-    "pending": lambda words: pending(_seconds(words[0])),
+    "pending": lambda words: pending(_seconds(words[0]), needs_attention="attention" in words),
 }
 
 
@@ -238,6 +280,8 @@ def _field(field: FieldDescriptor, value: object) -> str:
         return operation_word(value)  # type: ignore[arg-type]  # an enum's value
     if isinstance(value, Failure):
         return _failure(value)
+    if isinstance(value, ParentStep):
+        return f"{field.name}={value.saga_id}/{value.step}"
     if isinstance(value, Timestamp):
         return f"{field.name}={instant(from_timestamp(value))}"
     if isinstance(value, Duration):
@@ -246,7 +290,7 @@ def _field(field: FieldDescriptor, value: object) -> str:
 
 
 # What every transcript has alike says nothing.
-_SILENT = frozenset({"uid", "definition", "version", "request_digest", "labels"})
+_SILENT = frozenset({"uid", "definition", "version", "request_digest", "labels", "root_saga_id"})
 
 
 def operation_word(operation: Operation.ValueType) -> str:
