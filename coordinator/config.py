@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from coordinator.core import limits
+from coordinator.core.definition import BUILT_IN
 from coordinator.core.instants import from_duration
 from coordinator.dataflow import durations
 
@@ -37,6 +38,8 @@ def _address(value: str) -> str:
 def _participant(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"`{name}` is not a participant's name: a letter, then [a-z0-9_-], is expected")
+    if name == BUILT_IN:
+        raise ValueError(f"`{name}` is the coordinator itself, whose actions are its definitions: use another name")
     return name
 
 

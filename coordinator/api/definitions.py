@@ -15,7 +15,8 @@ from coordinator.api.validation import demand
 from coordinator.core import limits
 from coordinator.core.definition import Problem
 from coordinator.core.instants import to_timestamp
-from coordinator.engine.definitions import Definitions, LoadedDefinition
+from coordinator.engine.definitions import Definitions
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.journal.port import DefinitionCursor, Journal
 from saga.v1 import definition_pb2 as pb
 

@@ -152,7 +152,8 @@ class SagaService:
 
     async def _view(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_FULL) -> pb.Saga:
         try:
-            return await self._engine.read(saga_id, lambda saga: view_of_saga(saga, payloads))
+            blocked = self._engine.blocked(saga_id)
+            return await self._engine.read(saga_id, lambda saga: view_of_saga(saga, payloads, blocked))
         except UnreadableSaga:
             index = await self._journal.find(saga_id)
             if index is None or not index.quarantined:

@@ -20,7 +20,7 @@ from coordinator.api.rpc import Gates, handler_of
 from coordinator.api.sagas import SagaService
 from coordinator.core import limits
 from coordinator.participants.directory import Directory
-from saga.v1 import coordinator_pb2, definition_pb2
+from saga.v1 import coordinator_pb2, definition_pb2, participant_pb2
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
@@ -33,7 +33,8 @@ _OPTIONS: Final = (
 _COORDINATOR: Final = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorService"]
 _DIRECTORY: Final = coordinator_pb2.DESCRIPTOR.services_by_name["ParticipantDirectoryService"]
 _DEFINITIONS: Final = definition_pb2.DESCRIPTOR.services_by_name["DefinitionService"]
-_SERVED: Final = (_COORDINATOR.full_name, _DIRECTORY.full_name, _DEFINITIONS.full_name)
+_PARTICIPANT: Final = participant_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
+_SERVED: Final = tuple(each.full_name for each in (_COORDINATOR, _DIRECTORY, _DEFINITIONS, _PARTICIPANT))
 
 
 class Server:

@@ -129,6 +129,8 @@ _RULES: Final[Mapping[type, _Rule]] = {
     ),
     engine.DefinitionNotFound: _Rule(code_pb2.NOT_FOUND, reasons.ERROR_REASON_DEFINITION_NOT_FOUND),
     engine.DefinitionDeprecated: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_DEFINITION_DEPRECATED),
+    engine.NoChildFits: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_NO_CHILD_FITS),
+    engine.KeyReused: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_KEY_REUSED),
     engine.StartedDifferently: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
     engine.SagaRetired: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
     engine.SequenceMismatch: _Rule(code_pb2.ABORTED, reasons.ERROR_REASON_SEQUENCE_MISMATCH),

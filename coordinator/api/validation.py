@@ -6,20 +6,23 @@ This module must not look anything up: whether a saga or a definition exists is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core import limits
-from coordinator.core.definition import LABEL_KEY, Problem
+from coordinator.core.definition import LABEL_KEY, STEP_NAME, Problem
 from coordinator.core.instants import from_duration, from_timestamp
 from coordinator.engine.errors import InvalidRequest
 from saga.v1 import coordinator_pb2 as pb
+from saga.v1 import participant_pb2
 from saga.v1.types_pb2 import SagaState
 
-SAGA_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.SAGA_ID_LENGTH_MAX}}}")
+# A client names a saga; one that runs as a step of another is named by its parent and the step: `order-1/parcel`.
+OWN_SAGA_ID: Final = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.SAGA_ID_LENGTH_MAX}}}")
+SAGA_ID: Final = re.compile(rf"{OWN_SAGA_ID.pattern}(/{STEP_NAME.pattern}){{0,{limits.SAGA_DEPTH_MAX}}}")
 _YEAR_10000_S: Final = 253_402_300_800
 
 
@@ -37,15 +40,15 @@ def demand(problems: Iterable[Problem]) -> None:
 
 def check_start(request: pb.StartSagaRequest, now_ns: int) -> Iterator[Problem]:
     """What is wrong with a request to start a saga."""
-    if request.saga_id:
-        yield from check_saga_id(request.saga_id)
+    if request.saga_id and not OWN_SAGA_ID.fullmatch(request.saga_id):
+        yield _not_a_saga_id("saga_id", request.saga_id)
     if not request.definition:
         yield Problem("definition", "no definition is named", "the name of a registered definition")
     if not request.HasField("input"):
         yield Problem("input", "there is no input", "a message of the definition's input type")
     elif len(request.input.value) > limits.PAYLOAD_BYTES_MAX:
         yield Problem("input", f"{len(request.input.value)} bytes", f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
-    yield from _check_labels(request)
+    yield from _check_labels("labels", request.labels)
     if request.HasField("timeout"):
         yield from check_duration("timeout", request.timeout, 1, limits.SAGA_TIMEOUT_MAX_NS)
     if request.HasField("start_time"):
@@ -57,12 +60,48 @@ def check_start(request: pb.StartSagaRequest, now_ns: int) -> Iterator[Problem]:
 def check_saga_id(saga_id: str) -> Iterator[Problem]:
     """What is wrong with a saga's id."""
     if not SAGA_ID.fullmatch(saga_id):
-        shown = saga_id if len(saga_id) <= limits.SAGA_ID_LENGTH_MAX else f"{saga_id[:16]}…"
+        yield _not_a_saga_id("saga_id", saga_id)
+
+
+def _not_a_saga_id(path: str, saga_id: str) -> Problem:
+    shown = saga_id if len(saga_id) <= limits.SAGA_ID_LENGTH_MAX else f"{saga_id[:16]}…"
+    return Problem(
+        path,
+        f"`{shown}` is not a saga id" if saga_id else "no saga is named",
+        f"1–{limits.SAGA_ID_LENGTH_MAX} of [A-Za-z0-9._:-]",
+    )
+
+
+StepRequest: TypeAlias = (
+    participant_pb2.ExecuteRequest | participant_pb2.CompensateRequest | participant_pb2.ConfirmRequest
+)
+
+
+def check_step_request(request: StepRequest) -> Iterator[Problem]:
+    """What is wrong with a request to run one of the definitions as a step of another saga."""
+    context = request.context
+    if not SAGA_ID.fullmatch(context.saga_id):
+        yield _not_a_saga_id("context.saga_id", context.saga_id)
+    if not STEP_NAME.fullmatch(context.step):
         yield Problem(
-            "saga_id",
-            f"`{shown}` is not a saga id" if saga_id else "no saga is named",
-            f"1–{limits.SAGA_ID_LENGTH_MAX} of [A-Za-z0-9._:-]",
+            "context.step", "not a step name", f"a letter, then up to {limits.NAME_LENGTH_MAX - 1} of [a-z0-9_]"
         )
+    for name, expected in _EXPECTED_OF_CONTEXT.items():
+        if not getattr(context, name):
+            yield Problem(f"context.{name}", f"no {name} is given", expected)
+        yield from _check_text(f"context.{name}", getattr(context, name), limits.MESSAGE_BYTES_MAX // 1024)
+    if context.HasField("deadline"):
+        yield from _check_instant("context.deadline", context.deadline)
+    yield from _check_labels("context.labels", context.labels)
+    if len(request.input.value) > limits.PAYLOAD_BYTES_MAX:
+        yield Problem("input", f"{len(request.input.value)} bytes", f"at most {limits.PAYLOAD_BYTES_MAX} bytes")
+
+
+_EXPECTED_OF_CONTEXT: Final = {
+    "action": "the name of a definition",
+    "saga_uid": "the uid of the saga whose step it is",
+    "idempotency_key": "the same for every attempt of one operation on one step",
+}
 
 
 def check_steering(request: SteeringRequest) -> Iterator[Problem]:
@@ -144,18 +183,18 @@ def _check_instant(path: str, instant: Timestamp) -> Iterator[Problem]:
         yield Problem(path, f"{instant.seconds} s {instant.nanos} ns since 1970", "an instant from 1970 to 9999")
 
 
-def _check_labels(request: pb.StartSagaRequest) -> Iterator[Problem]:
-    if len(request.labels) > limits.LABELS_MAX:
-        yield Problem("labels", f"{len(request.labels)} labels", f"at most {limits.LABELS_MAX}")
-    for key in sorted(request.labels):
+def _check_labels(path: str, labels: Mapping[str, str]) -> Iterator[Problem]:
+    if len(labels) > limits.LABELS_MAX:
+        yield Problem(path, f"{len(labels)} labels", f"at most {limits.LABELS_MAX}")
+    for key in sorted(labels):
         if not LABEL_KEY.fullmatch(key):
             yield Problem(
-                f"labels[{key[: limits.LABEL_KEY_LENGTH_MAX]!r}]",
+                f"{path}[{key[: limits.LABEL_KEY_LENGTH_MAX]!r}]",
                 "not a label name",
                 f"1–{limits.LABEL_KEY_LENGTH_MAX} of [A-Za-z0-9._-]",
             )
         else:
-            yield from _check_text(f"labels[{key!r}]", request.labels[key], limits.LABEL_VALUE_BYTES_MAX)
+            yield from _check_text(f"{path}[{key!r}]", labels[key], limits.LABEL_VALUE_BYTES_MAX)
 
 
 def _check_text(path: str, text: str, bytes_max: int) -> Iterator[Problem]:

@@ -5,13 +5,15 @@ This module must not look anything up, and must be given only what is durable (G
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.core.definition import BUILT_IN
 from coordinator.core.frontier import Frontier
 from coordinator.core.instants import to_timestamp
+from coordinator.core.keys import Blocked
 from coordinator.core.state import Progress, Saga, StepRecord
 from coordinator.engine.requests import idempotency_key
 from coordinator.journal.port import SagaIndex
@@ -30,8 +32,8 @@ from saga.v1.types_pb2 import (
 _NAMES: Final = ((OPERATION_EXECUTE, "execute"), (OPERATION_COMPENSATE, "compensate"), (OPERATION_CONFIRM, "confirm"))
 
 
-def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType) -> pb.Saga:
-    """The saga as it stands."""
+def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType, blocked: Iterable[Blocked] = ()) -> pb.Saga:
+    """The saga as it stands; `blocked` are the exclusive keys that it waits for."""
     full = payloads != pb.PAYLOAD_VIEW_NONE
     return pb.Saga(
         saga_id=saga.saga_id,
@@ -52,8 +54,10 @@ def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType) -> pb.Saga:
         paused=saga.paused,
         overdue=saga.overdue,
         needs_attention=saga.needs_attention,
-        waits=_waits(saga),
+        waits=_waits(saga, blocked),
         past_point_of_no_return=saga.past_no_return,
+        parent_saga_id=saga.parent.saga_id if saga.parent is not None else "",
+        exclusive_keys=saga.exclusive_keys,
     )
 
 
@@ -76,6 +80,7 @@ def view_of_index(index: SagaIndex) -> pb.Saga:
         overdue=index.overdue,
         needs_attention=index.needs_attention,
         parent_saga_id=index.parent_saga_id,
+        exclusive_keys=index.exclusive_keys,
     )
 
 
@@ -102,6 +107,7 @@ def _view_of_step(saga: Saga, step: StepRecord, full: bool) -> pb.Step:
         input=step.input if full else None,
         output=step.output if full else None,
         hold_until=_instant(step.hold_until_ns),
+        child_saga_id=_child_saga_id(saga, step),
     )
     for operation, name in _NAMES:
         if (progress := step.progress.get(operation)) is not None:
@@ -109,6 +115,12 @@ def _view_of_step(saga: Saga, step: StepRecord, full: bool) -> pb.Step:
     if step.stuck is not None and not view.HasField("execute"):
         view.execute.last_failure.CopyFrom(step.stuck)  # its expression failed: there was no attempt
     return view
+
+
+def _child_saga_id(saga: Saga, step: StepRecord) -> str:
+    """The saga that runs as the step, here or on another coordinator: those alone have actions with versions."""
+    runs = step.plan.participant == BUILT_IN or step.plan.name in saga.action_versions
+    return f"{saga.saga_id}/{step.plan.name}" if runs and step.progress else ""
 
 
 def _view_of_progress(
@@ -124,10 +136,14 @@ def _view_of_progress(
     )
 
 
-def _waits(saga: Saga) -> Iterator[pb.Wait]:
+def _waits(saga: Saga, blocked: Iterable[Blocked]) -> Iterator[pb.Wait]:
     """What it waits for, and until when (G3)."""
-    if saga.state == SAGA_STATE_PENDING:
+    keys = [pb.KeyWait(key=each.key, holder_saga_id=each.holder) for each in blocked]
+    yield from (pb.Wait(exclusive_key=key, until=_instant(saga.deadline_ns)) for key in keys)
+    if saga.state == SAGA_STATE_PENDING and not keys:
         yield pb.Wait(timer=pb.TimerWait(reason="start"), until=to_timestamp(saga.start_ns))
+    if saga.held and saga.parent is not None:
+        yield pb.Wait(parent=pb.ParentWait(saga_id=saga.parent.saga_id))
     for index in sorted(saga.active):
         step = saga.steps[index]
         for operation, progress in step.progress.items():
@@ -135,7 +151,7 @@ def _waits(saga: Saga) -> Iterator[pb.Wait]:
                 yield _wait_for(step, operation, progress)
     if saga.state == SAGA_STATE_COMPENSATING and saga.backward is not None:
         yield from _waits_for_late_calls(saga, saga.backward)
-    if saga.state == SAGA_STATE_RUNNING and saga.deadline_ns is not None and not saga.overdue:
+    if saga.state == SAGA_STATE_RUNNING and saga.deadline_ns is not None and not (saga.overdue or saga.held):
         yield pb.Wait(timer=pb.TimerWait(reason="deadline"), until=to_timestamp(saga.deadline_ns))
 
 

@@ -18,7 +18,8 @@ DAY_NS: Final = 24 * HOUR_NS
 # Names and texts.
 SAGA_ID_LENGTH_MAX: Final = 128
 DEFINITION_NAME_LENGTH_MAX: Final = 128
-NAME_LENGTH_MAX: Final = 64  # steps and actions
+NAME_LENGTH_MAX: Final = 64  # steps
+ACTION_NAME_LENGTH_MAX: Final = DEFINITION_NAME_LENGTH_MAX  # a definition is an action too
 DESCRIPTION_BYTES_MAX: Final = 4096
 FAILURE_MESSAGE_BYTES_MAX: Final = 1024
 FAILURE_REASON_BYTES_MAX: Final = 64
@@ -28,6 +29,7 @@ REASON_BYTES_MAX: Final = 1024  # why a client cancels, for people
 LABELS_MAX: Final = 64
 LABEL_KEY_LENGTH_MAX: Final = 63
 LABEL_VALUE_BYTES_MAX: Final = 256
+EXCLUSIVE_KEY_BYTES_MAX: Final = 256
 
 # Definitions.
 STEPS_MAX: Final = 1024
@@ -65,6 +67,11 @@ POLL_AFTER_MAX_NS: Final = DAY_NS
 # Sagas.
 SAGA_TIMEOUT_MAX_NS: Final = 366 * DAY_NS
 START_AHEAD_MAX_NS: Final = 366 * DAY_NS
+SAGA_DEPTH_MAX: Final = 8  # sagas above a saga, each a step of the next
+CHILD_POLL_MIN_NS: Final = (
+    50 * MILLISECOND_NS
+)  # how often a parent looks at its child, which grows with the child's age
+CHILD_POLL_MAX_NS: Final = 30 * SECOND_NS
 UNFINISHED_SAGAS_MAX: Final = 100_000
 ADMISSION_RETRY_AFTER_NS: Final = SECOND_NS
 

@@ -126,10 +126,14 @@ class _Variable:
 
 
 class Expression:
-    """A compiled expression; it may be evaluated any number of times. `reads` names what it may look at."""
+    """A compiled expression; it may be evaluated any number of times.
+
+    `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name.
+    """
 
     def __init__(self, compiled: cel.Expression, variables: Collection[_Variable]) -> None:
         self._compiled = compiled
+        self.type_name = _plain(compiled.return_type().name())
         self._variables = tuple(variables)
         self.reads = tuple(variable.source for variable in variables)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any as PythonAny
+from typing import Final
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -18,6 +19,8 @@ from coordinator.dataflow import sites
 from coordinator.dataflow.expressions import INPUT, EvaluationError, Expression, Expressions
 from coordinator.dataflow.pinned import PinnedDefinition
 from coordinator.dataflow.types import PayloadError, Types, encode
+
+EMPTY: Final = "google.protobuf.Empty"
 
 
 class ExpressionFailedError(ValueError):
@@ -77,14 +80,25 @@ class Program:
         """What the saga yields; None where the definition asks for nothing. Raises ExpressionFailedError."""
         return self._message(sites.OUTPUT, saga_input, outputs) if self.definition.output else None
 
+    @property
+    def result_type(self) -> str:
+        """The full name of the message that a saga yields; google.protobuf.Empty where the definition has no output."""
+        return self._expression(sites.OUTPUT).type_name if self.definition.output else EMPTY
+
     def labels(self, saga_input: Any) -> dict[str, str]:
         """The labels that the definition gives the saga. Raises ExpressionFailedError."""
-        return {key: self._text(sites.label_path(key), saga_input) for key in sorted(self.definition.labels)}
+        longest = limits.LABEL_VALUE_BYTES_MAX
+        return {key: self._text(sites.label_path(key), saga_input, longest) for key in sorted(self.definition.labels)}
 
     def exclusive_keys(self, saga_input: Any) -> list[str]:
         """The keys that the saga shares with no other while it runs, each once. Raises ExpressionFailedError."""
-        paths = map(sites.exclusive_key_path, range(len(self.definition.exclusive_keys)))
-        return list(dict.fromkeys(self._text(path, saga_input) for path in paths))
+        keys: dict[str, None] = {}
+        for path in map(sites.exclusive_key_path, range(len(self.definition.exclusive_keys))):
+            key = self._text(path, saga_input, limits.EXCLUSIVE_KEY_BYTES_MAX)
+            if not key:
+                raise ExpressionFailedError(path, "an empty key, which is nobody's")
+            keys[key] = None
+        return list(keys)
 
     def _objection(self, payload: Any, expected: str) -> str | None:
         try:
@@ -101,11 +115,11 @@ class Program:
             )
         return payload
 
-    def _text(self, path: str, saga_input: Any) -> str:
+    def _text(self, path: str, saga_input: Any, bytes_max: int) -> str:
         text: str = self._evaluate(path, saga_input, {})
         size = len(text.encode())
-        if size > limits.LABEL_VALUE_BYTES_MAX:
-            raise ExpressionFailedError(path, f"{size} bytes, at most {limits.LABEL_VALUE_BYTES_MAX} are kept")
+        if size > bytes_max:
+            raise ExpressionFailedError(path, f"{size} bytes, at most {bytes_max} are kept")
         return text
 
     def _evaluate(self, path: str, saga_input: Any, outputs: Mapping[str, Any]) -> PythonAny:

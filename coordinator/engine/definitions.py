@@ -8,107 +8,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from importlib.metadata import version
 from typing import Any as Anything
-from typing import TypeVar
-
-from google.protobuf.any_pb2 import Any
+from typing import Final, TypeVar
 
 from coordinator.core import limits
-from coordinator.core.definition import Plan, Problem
-from coordinator.core.inputs import Begun, InputFailed, OutputKnown, Skipped
-from coordinator.core.state import Saga, StepRecord
+from coordinator.core.definition import BUILT_IN, Problem, StepPlan
 from coordinator.dataflow.check import check
-from coordinator.dataflow.pinned import PinnedDefinition
-from coordinator.dataflow.program import ExpressionFailedError, Program
+from coordinator.dataflow.pinned import PinnedDefinition, UnreadableDefinitionError
 from coordinator.engine.clock import Clock
-from coordinator.engine.errors import DefinitionNotFound, InvalidDefinition
-from coordinator.journal.port import DefinitionVersion, Journal
+from coordinator.engine.errors import DefinitionNotFound, InvalidDefinition, NoChildFits
+from coordinator.engine.loaded import LoadedDefinition
+from coordinator.engine.offer import NOTHING, Offer, offer_of, why_misfit
+from coordinator.journal.port import DefinitionCursor, DefinitionVersion, Journal
 from saga.v1.definition_pb2 import SagaDefinition
 from saga.v1.participant_pb2 import DescribeResponse
-from saga.v1.types_pb2 import STEP_STATE_COMPLETED, STEP_STATE_CONFIRMED, STEP_STATE_CONFIRMING
+
+DISTRIBUTION: Final = "saga-coordinator"
 
 T = TypeVar("T")
 
 Descriptions = Callable[[], Mapping[str, DescribeResponse | None]]
-
-
-class LoadedDefinition:
-    """A definition's version, as every saga of it uses it."""
-
-    def __init__(self, stored: DefinitionVersion, descriptors: bytes) -> None:
-        self.stored = stored
-        self.pinned = PinnedDefinition.from_stored(stored.content, descriptors, stored.version)
-
-    @property
-    def definition(self) -> SagaDefinition:
-        """What it says, with its version."""
-        return self.pinned.definition
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What follows from its graph."""
-        return Plan(self.definition)
-
-    @cached_property
-    def program(self) -> Program:
-        """Its expressions."""
-        return Program(self.pinned)
-
-    @cached_property
-    def oracle(self) -> ExpressionOracle:
-        """Answers what the core asks while it drives a saga of this version."""
-        return ExpressionOracle(self.program)
-
-
-class ExpressionOracle:
-    """Answers the core's questions with the definition's expressions."""
-
-    def __init__(self, program: Program) -> None:
-        self._program = program
-
-    def evaluate(self, saga: Saga, step: StepRecord) -> Begun | Skipped | InputFailed:
-        """Evaluate the step's condition and input."""
-        name, outputs = step.plan.name, _Outputs(saga)
-        try:
-            if step.plan.conditional and not self._program.condition(name, saga.input, outputs):
-                return Skipped(name)
-            return Begun(name, self._program.step_input(name, saga.input, outputs))
-        except ExpressionFailedError as failure:
-            return InputFailed(name, str(failure))
-
-    def evaluate_output(self, saga: Saga) -> OutputKnown:
-        """Evaluate the saga's output, where the definition has one."""
-        if not saga.plan.definition.output:
-            return OutputKnown()
-        try:
-            return OutputKnown(self._program.output(saga.input, _Outputs(saga)))
-        except ExpressionFailedError as failure:
-            return OutputKnown(failure_message=str(failure))
-
-
-_HAVE_OUTPUT = (STEP_STATE_COMPLETED, STEP_STATE_CONFIRMING, STEP_STATE_CONFIRMED)
-
-
-class _Outputs(Mapping[str, Any]):
-    """The outputs of the steps that completed, looked up only as far as an expression asks."""
-
-    def __init__(self, saga: Saga) -> None:
-        self._saga = saga
-
-    def __getitem__(self, name: str) -> Any:
-        step = self._saga.step(name)
-        if step.state not in _HAVE_OUTPUT or step.output is None:
-            raise KeyError(name)
-        return step.output
-
-    def __iter__(self) -> Iterator[str]:
-        return (step.plan.name for step in self._saga.steps if step.state in _HAVE_OUTPUT)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +51,8 @@ class Definitions:
         self._clock = clock
         self._loaded: OrderedDict[tuple[str, int], LoadedDefinition] = OrderedDict()
         self._for_starts: dict[tuple[str, int], LoadedDefinition] = {}
+        self._action_versions: dict[tuple[str, int], Mapping[str, int]] = {}
+        self._offer: Offer | None = None
 
     async def validate(self, definition: SagaDefinition) -> tuple[Problem, ...]:
         """Everything that is wrong with it; nothing is stored."""
@@ -163,10 +88,76 @@ class Definitions:
         loaded = known.get(key)
         if loaded is None:
             loaded = await self.get(name, version)
-            known[key] = loaded  # of use to nobody if a change has replaced `_for_starts` meanwhile
-            while len(known) > limits.DEFINITION_CACHE_MAX:
-                del known[next(iter(known))]
+            _keep(known, key, loaded)  # of use to nobody if a change has replaced `_for_starts` meanwhile
         return loaded
+
+    async def action_versions(self, loaded: LoadedDefinition) -> Mapping[str, int]:
+        """Of a saga that starts now the versions that its steps call, of actions that have any (rule 9).
+
+        NoChildFits where a step runs a definition of this coordinator of which no version fits it any more.
+        """
+        key, known = (loaded.plan.name, loaded.plan.version), self._action_versions
+        found = known.get(key)
+        if found is None:
+            described = self._descriptions()
+            versions = {step.name: await self._action_version(loaded, step, described) for step in loaded.plan.steps}
+            found = {step: number for step, number in versions.items() if number}
+            _keep(known, key, found)
+        return found
+
+    async def _action_version(
+        self, loaded: LoadedDefinition, step: StepPlan, described: Mapping[str, DescribeResponse | None]
+    ) -> int:
+        if step.participant == BUILT_IN:
+            return await self._child_version(loaded, step)
+        description = described.get(step.participant)
+        actions = description.actions if description is not None else ()
+        return next((action.version for action in actions if action.name == step.action), 0)
+
+    async def _child_version(self, loaded: LoadedDefinition, step: StepPlan) -> int:
+        """The newest version that takes new sagas and fits the step."""
+        misfit = "it takes no new sagas"
+        after: DefinitionCursor | None = None
+        while True:
+            page = await self._journal.list_definitions(step.action, after, limits.DEFINITIONS_PAGE_SIZE_DEFAULT)
+            for stored in page.items:
+                if stored.deprecated:
+                    continue
+                found = why_misfit(loaded, step, await self.load(stored))
+                if found is None:
+                    return stored.version
+                misfit = found
+            after = page.next
+            if after is None:
+                raise NoChildFits(loaded.plan.name, step.name, step.action, misfit)
+
+    async def offered(self) -> Offer:
+        """Every definition that takes new sagas, as an action of this coordinator."""
+        offer = self._offer
+        if offer is None:
+            newest = [loaded async for loaded in self._newest_of_each()]
+            offer = await asyncio.to_thread(offer_of, newest, version(DISTRIBUTION))
+            self._offer = offer
+        return offer
+
+    async def _newest_of_each(self) -> AsyncIterator[LoadedDefinition]:
+        """Of each definition the newest version that takes new sagas."""
+        last = ""
+        after: DefinitionCursor | None = None
+        while True:
+            page = await self._journal.list_definitions("", after, limits.DEFINITIONS_PAGE_SIZE_DEFAULT)
+            for stored in page.items:
+                if stored.name != last and not stored.deprecated:
+                    last = stored.name
+                    with suppress(UnreadableDefinitionError):  # nobody can start it either
+                        yield await self.load(stored)
+            after = page.next
+            if after is None:
+                return
+
+    def look_again(self) -> None:
+        """What participants offer has changed."""
+        self._action_versions = {}
 
     async def deprecate(self, name: str, version: int) -> LoadedDefinition:
         """Stop new sagas on a version; DefinitionNotFound where there is no such version."""
@@ -187,16 +178,15 @@ class Definitions:
             try:
                 return await write
             finally:
-                self._for_starts = {}
+                self._for_starts, self._action_versions, self._offer = {}, {}, None
 
         return await asyncio.shield(asyncio.ensure_future(carry_through()))
 
     async def _check(self, definition: SagaDefinition) -> tuple[tuple[Problem, ...], PinnedDefinition | None]:
         # Compiling a thousand expressions takes seconds; the event loop drives other sagas meanwhile.
-        checked = await asyncio.to_thread(check, definition, dict(self._descriptions()))
-        unsupported = _unsupported(definition)
-        if unsupported:
-            return (*checked.problems, *unsupported), None
+        runs_children = any(step.participant == BUILT_IN for step in definition.steps)
+        offered = (await self.offered() if runs_children else NOTHING).description
+        checked = await asyncio.to_thread(check, definition, {**self._descriptions(), BUILT_IN: offered})
         return checked.problems, checked.pinned
 
     async def load(self, stored: DefinitionVersion) -> LoadedDefinition:
@@ -216,8 +206,8 @@ class Definitions:
         return loaded
 
 
-def _unsupported(definition: SagaDefinition) -> list[Problem]:
-    """What the contract knows and this version of the coordinator does not do yet: refused rather than ignored."""
-    if not definition.exclusive_keys:
-        return []
-    return [Problem("exclusive_keys", "exclusive keys are not supported by this coordinator yet", "no exclusive keys")]
+def _keep(known: dict[tuple[str, int], T], key: tuple[str, int], value: T) -> None:
+    """Remember it; what was remembered first goes when there is too much (G14)."""
+    known[key] = value
+    while len(known) > limits.DEFINITION_CACHE_MAX:
+        del known[next(iter(known))]

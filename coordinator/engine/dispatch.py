@@ -58,6 +58,8 @@ class Dispatcher:
         self._made: set[Call] = set()
         """The calls that were made and whose outcome is not recorded: none of them is made twice."""
         self._polling: dict[Poll, _Polling] = {}
+        self._hastened: set[str] = set()
+        """The steps whose next poll is due now, because there may be news."""
         self._timer: asyncio.TimerHandle | None = None
         self.polled_until_ns: dict[str, int] = {}
         """The steps of which a poll of Execute may still be at work, and until when (G8)."""
@@ -77,6 +79,10 @@ class Dispatcher:
                 request = request_of(saga, self._program, call.step, call.operation, call.attempt, timeout_ns)
                 self._made.add(call)
                 self._world.tasks.spawn(self._call(call, request))
+
+    def hasten(self, step: str) -> None:
+        """Poll the step at the next look, whenever it is due."""
+        self._hastened.add(step)
 
     def rest(self) -> None:
         """Look no more by itself. What is in flight comes back."""
@@ -107,7 +113,8 @@ class Dispatcher:
         """Returns when the next poll is due."""
         self._polling = {poll: self._polling.get(poll) or _first(poll, now_ns) for poll in polls}
         for poll, polling in self._polling.items():
-            if not polling.in_flight and polling.due_ns <= now_ns:
+            if not polling.in_flight and (polling.due_ns <= now_ns or poll.step in self._hastened):
+                self._hastened.discard(poll.step)
                 self._start_poll(saga, poll, now_ns)
                 polling.in_flight = True
         return earliest(*(polling.due_ns for polling in self._polling.values() if not polling.in_flight))

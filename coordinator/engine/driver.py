@@ -22,24 +22,25 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from coordinator.core import limits, retry
+from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Input
 from coordinator.core.outstanding import outstanding
 from coordinator.core.state import IllegalEvent, Saga, fold
 from coordinator.core.turn import record, turn
-from coordinator.engine.definitions import LoadedDefinition
 from coordinator.engine.dispatch import Dispatcher
 from coordinator.engine.errors import SequenceMismatch
 from coordinator.engine.index import index_of, listed
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.world import World
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append
-from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_FAILED
+from saga.v1.event_pb2 import ParentStep, SagaEvent
+from saga.v1.types_pb2 import SAGA_STATE_FAILED, SAGA_STATE_PENDING
 
 log = logging.getLogger(__name__)
 
@@ -71,21 +72,35 @@ class _Item:
             self.asked.set_exception(outcome)
 
 
-class Driver:
-    """Drives one saga, on one event loop. `gone` is called once, when it is not needed any more."""
+class Owner(Protocol):
+    """Who keeps the drivers."""
 
-    def __init__(self, saga: Saga, definition: LoadedDefinition, world: World, gone: Callable[[Driver], None]) -> None:
+    def gone(self, driver: Driver) -> None:
+        """The driver is not needed any more; said once."""
+
+    def tell_parent(self, parent: ParentStep) -> None:
+        """There is news of the saga that runs as that step."""
+
+
+class Driver:
+    """Drives one saga, on one event loop."""
+
+    def __init__(self, saga: Saga, definition: LoadedDefinition, world: World, owner: Owner) -> None:
         self.saga_id = saga.saga_id
         self._saga = saga
         self._definition = definition
         self._world = world
-        self._gone = gone
+        self._owner = owner
         self._dispatcher = Dispatcher(definition.program, world, self.give, self._now_ns)
         # A clock that was set back while nobody ran must not hold the saga at its last event.
         self._skew_ns = max(0, saga.last_time_ns - world.clock.now_ns())
         self._looked_ns = saga.last_time_ns
         """The instant up to which everything that is due has been done."""
         self._listed = listed(saga)
+        self._told_parent = _news(saga)
+        for index in saga.active:  # while nobody drove it, its children may have come to an end
+            if saga.plan.steps[index].participant == BUILT_IN:
+                self._dispatcher.hasten(saga.plan.steps[index].name)
         self._inbox: list[_Item] = []
         self._readers: list[Callable[[Exception | None], None]] = []
         self._troubles = 0
@@ -109,6 +124,11 @@ class Driver:
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Item(given, asked, expected_sequence))
         await asked
+
+    def hasten(self, step: str) -> None:
+        """There may be news of a step that is polled: poll it now."""
+        self._dispatcher.hasten(step)
+        self.give(None)
 
     async def read(self, look: Callable[[Saga], T]) -> T:
         """What `look` sees of the saga at a moment when all of it is durable (G1). Stopped where the driver is gone."""
@@ -142,11 +162,12 @@ class Driver:
             return
         self._stopped = True
         self._dispatcher.rest()
+        self._world.exclusion.forgo(self._saga)
         for item in self._inbox:
             item.settle(Stopped())
         self._inbox.clear()
         self._serve_readers(Stopped())
-        self._gone(self)
+        self._owner.gone(self)
 
     # --- The loop ---
 
@@ -219,7 +240,10 @@ class Driver:
         self._serve_readers(None)
         if events:
             self._tell(events)
-        if self._saga.ended or self._saga.state == SAGA_STATE_FAILED:
+        if self._saga.ended:
+            self._world.exclusion.ended(self._saga)
+            self.stop()
+        elif self._saga.state == SAGA_STATE_FAILED:
             self.stop()
         else:
             self._dispatch()
@@ -227,6 +251,9 @@ class Driver:
     def _tell(self, events: Sequence[SagaEvent]) -> None:
         log_transitions(self._saga, events)
         self._world.changes.publish(self.saga_id)
+        if self._saga.parent is not None and (news := _news(self._saga)) != self._told_parent:
+            self._told_parent = news
+            self._owner.tell_parent(self._saga.parent)
 
     def _dispatch(self) -> None:
         # As of the turn, not of now: what has become due since is woken up for, and not passed over.
@@ -235,6 +262,17 @@ class Driver:
             self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
         else:
             self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
+            self._ask_for_keys(wanted.keys)
+
+    def _ask_for_keys(self, wanted: bool) -> None:
+        if not self._saga.exclusive_keys:
+            return
+        if wanted:
+            self._world.exclusion.want(self._saga, self.give)
+        elif self._saga.state == SAGA_STATE_PENDING:
+            self._world.exclusion.forgo(self._saga)
+        else:
+            self._world.exclusion.started(self._saga)
 
     # --- When the journal fails ---
 
@@ -302,6 +340,11 @@ class Driver:
         readers, self._readers = self._readers, []
         for reader in readers:
             reader(error)
+
+
+def _news(saga: Saga) -> tuple[object, ...]:
+    """What a parent wants to know of its child at once, and not at its next poll."""
+    return saga.ended, saga.held, saga.state == SAGA_STATE_FAILED, saga.needs_attention
 
 
 _PATIENCE = retry.Policy(

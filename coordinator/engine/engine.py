@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.any_pb2 import Any
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
@@ -33,11 +33,13 @@ from coordinator.core.inputs import (
     Unknown,
 )
 from coordinator.core.instants import to_timestamp
+from coordinator.core.keys import Blocked
 from coordinator.core.state import ENDED, IllegalEvent, Saga, apply, fold, state_after
 from coordinator.core.turn import turn
 from coordinator.dataflow.pinned import UnreadableDefinitionError
 from coordinator.engine import admission
-from coordinator.engine.definitions import Definitions, LoadedDefinition
+from coordinator.engine.children import Children, WithChildren
+from coordinator.engine.definitions import Definitions
 from coordinator.engine.driver import Driver, Stopped
 from coordinator.engine.errors import (
     DefinitionDeprecated,
@@ -51,6 +53,7 @@ from coordinator.engine.errors import (
     StartedDifferently,
 )
 from coordinator.engine.index import index_of
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.requests import operation_of
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.uid import uuid7
@@ -58,12 +61,14 @@ from coordinator.engine.world import World
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
-from saga.v1.event_pb2 import SagaEvent
+from saga.v1.event_pb2 import ParentStep, SagaCreated, SagaEvent
+from saga.v1.participant_pb2 import StepContext
 from saga.v1.types_pb2 import OPERATION_EXECUTE, SAGA_STATE_FAILED, SAGA_STATE_UNSPECIFIED, SagaState
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_States: TypeAlias = frozenset[SagaState.ValueType]
 Steering: TypeAlias = PauseRequested | ResumeRequested | RetryRequested | ResolveRequested
 
 
@@ -82,7 +87,8 @@ class Engine:
         self, world: World, definitions: Definitions, unfinished_max: int = limits.UNFINISHED_SAGAS_MAX
     ) -> None:
         self.definitions = definitions
-        self._world = world
+        self.children = Children(self, definitions, world.clock)
+        self._world = world = replace(world, caller=WithChildren(world.caller, self.children))
         self._journal = world.journal
         self._unfinished_max = unfinished_max
         self._drivers: dict[str, Driver] = {}
@@ -98,18 +104,35 @@ class Engine:
         """
         try:
             definition = await self._admit(request)
-            saga, events = self._first_turn(request, definition)
+            versions = await self.definitions.action_versions(definition)
+            uid = uuid7(self._world.clock.now_ns())
+            created = admission.created(request, definition, uid, versions)
         except EngineError:
             if request.saga_id and await self._is_the_same(request):
                 return Started(request.saga_id, created=False)
             raise
-        try:  # in a task of its own: a caller that is gone must not leave a saga behind that nobody drives
-            await asyncio.shield(self._world.tasks.spawn(self._create(saga, events, definition)))
+        saga_id = request.saga_id or uid
+        try:
+            await self.begin(saga_id, definition, created)
         except SagaExists:
             if await self._is_the_same(request):
-                return Started(saga.saga_id, created=False)
+                return Started(saga_id, created=False)
             raise
-        return Started(saga.saga_id, created=True)
+        return Started(saga_id, created=True)
+
+    async def begin(
+        self, saga_id: str, definition: LoadedDefinition, created: SagaCreated, given: Input | None = None
+    ) -> None:
+        """Begin a saga with its first event, and take an input in at once; returns when that is durable. SagaExists."""
+        if self._draining:
+            raise ShuttingDown
+        now_ns = self._world.clock.now_ns()
+        saga = Saga(saga_id, definition.plan)
+        first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
+        apply(saga, first)
+        events = [first, *turn(saga, given, now_ns, definition.oracle)]
+        # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
+        await asyncio.shield(self._world.tasks.spawn(self._create(saga, events, definition)))
 
     async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
         if self._draining:
@@ -122,19 +145,6 @@ class Engine:
             raise DefinitionDeprecated(request.definition, definition.stored.version)
         return definition
 
-    def _first_turn(self, request: StartSagaRequest, definition: LoadedDefinition) -> tuple[Saga, list[SagaEvent]]:
-        now_ns = self._world.clock.now_ns()
-        uid = uuid7(now_ns)
-        saga = Saga(request.saga_id or uid, definition.plan)
-        created = SagaEvent(
-            saga_id=saga.saga_id,
-            sequence=1,
-            time=to_timestamp(now_ns),
-            saga_created=admission.created(request, definition, uid),
-        )
-        apply(saga, created)
-        return saga, [created, *turn(saga, None, now_ns, definition.oracle)]
-
     async def _create(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
         await self._until_free(saga.saga_id)
         with self._taking(saga.saga_id):
@@ -144,7 +154,7 @@ class Engine:
                 self._world.tasks.spawn(self._take_up_when_possible(saga.saga_id))  # it may be durable all the same
                 raise
             log_transitions(saga, events)
-            self._add(Driver(saga, definition, self._world, self._remove)).give(None)
+            self._add(Driver(saga, definition, self._world, self)).give(None)
 
     async def _is_the_same(self, request: StartSagaRequest) -> bool:
         """Whether a saga of that id was started with this request; False where there is none.
@@ -165,6 +175,38 @@ class Engine:
         if not saga.ended:
             await self._driver(request.saga_id)
         return True
+
+    # --- For sagas that run as steps of others ---
+
+    async def retired(self, saga_id: str) -> SagaState.ValueType | None:
+        """How a saga ended of which only a tombstone is left; None where there is none."""
+        tombstone = await self._journal.find_tombstone(saga_id)
+        return tombstone.state if tombstone is not None else None
+
+    async def root_of(self, context: StepContext) -> str:
+        """The outermost saga of this coordinator above the step; empty where its saga runs elsewhere."""
+        parent = await self._journal.find(context.saga_id)
+        if parent is None or parent.uid != context.saga_uid:
+            return ""
+        return parent.root_saga_id or parent.saga_id
+
+    async def tell(self, saga_id: str, given: Input) -> None:
+        """Have a saga take in the word of its parent, also one that has ended. Forbidden, SagaNotFound."""
+        await self._ask(saga_id, given, 0, also=_STANDING)
+
+    def take_back(self, saga: Saga) -> bool:
+        """Have an ended saga hold its exclusive keys again; False where they are not free."""
+        return not saga.exclusive_keys or self._world.exclusion.take_back(saga)
+
+    def tell_parent(self, parent: ParentStep) -> None:
+        """There is news of the saga that runs as that step."""
+        driver = self._drivers.get(parent.saga_id)
+        if driver is not None:
+            driver.hasten(parent.step)
+
+    def blocked(self, saga_id: str) -> list[Blocked]:
+        """The exclusive keys that the saga waits for."""
+        return self._world.exclusion.blocked(saga_id)
 
     # --- Reading ---
 
@@ -248,7 +290,7 @@ class Engine:
 
     async def steer(self, saga_id: str, request: Steering, expected_sequence: int = 0) -> None:
         """Do as an operator asks; also to a saga that stands FAILED. Errors as `cancel`."""
-        await self._ask(saga_id, request, expected_sequence, also_failed=True)
+        await self._ask(saga_id, request, expected_sequence, also=_FAILED)
 
     async def preview(
         self, saga_id: str, request: Steering, look: Callable[[Saga], T], expected_sequence: int = 0
@@ -289,10 +331,10 @@ class Engine:
             expected = f"a `{definition.program.output_type(step)}`"
             raise InvalidRequest([Problem("completed.output", objection, expected)])
 
-    async def _ask(self, saga_id: str, given: Input, expected_sequence: int, *, also_failed: bool = False) -> None:
+    async def _ask(self, saga_id: str, given: Input, expected_sequence: int, *, also: _States = frozenset()) -> None:
         if self._draining:
             raise ShuttingDown
-        while (driver := await self._driver(saga_id, also_failed=also_failed)) is not None:
+        while (driver := await self._driver(saga_id, also=also)) is not None:
             try:
                 await driver.ask(given, expected_sequence)
             except Stopped:
@@ -304,22 +346,22 @@ class Engine:
 
     # --- Who drives which saga ---
 
-    async def _driver(self, saga_id: str, *, also_failed: bool = False) -> Driver | None:
+    async def _driver(self, saga_id: str, *, also: _States = frozenset()) -> Driver | None:
         """Who drives the saga; somebody is found where nobody does.
 
-        None where it has ended, or stands FAILED and that is not asked for.
+        None where it stands, having ended or FAILED, in another state than those of `also`.
         """
         await self._until_free(saga_id)
         driver = self._drivers.get(saga_id)
-        return driver if driver is not None else await self._take_up(saga_id, also_failed)
+        return driver if driver is not None else await self._take_up(saga_id, also)
 
-    async def _take_up(self, saga_id: str, also_failed: bool) -> Driver | None:
+    async def _take_up(self, saga_id: str, also: _States) -> Driver | None:
         with self._taking(saga_id):
             index = await self._journal.find(saga_id)
             if index is None:
                 raise SagaNotFound(saga_id)
-            failed = index.state == SAGA_STATE_FAILED
-            if index.ended or (failed and (index.quarantined or not also_failed)) or self._draining:
+            stands = index.state in _STANDING
+            if (stands and (index.quarantined or index.state not in also)) or self._draining:
                 return None
             try:
                 driver = await self._driver_of(index)
@@ -329,14 +371,14 @@ class Engine:
                 self._world.changes.publish(saga_id)
                 return None
             self._add(driver)
-            if not failed:
+            if not stands:
                 driver.give(Recovered())
             return driver
 
     async def _driver_of(self, index: SagaIndex) -> Driver:
         saga, definition = await self._fold(index)
         with _readable(index.saga_id):
-            return Driver(saga, definition, self._world, self._remove)
+            return Driver(saga, definition, self._world, self)
 
     async def _take_up_when_possible(self, saga_id: str) -> bool:
         """Find somebody to drive the saga, however long the journal cannot be used; False where nobody has to."""
@@ -370,10 +412,17 @@ class Engine:
             driver.drain()
         return driver
 
-    def _remove(self, driver: Driver) -> None:
+    def gone(self, driver: Driver) -> None:
+        """The driver is not needed any more."""
         self._drivers.pop(driver.saga_id, None)
 
     # --- The engine's own life ---
+
+    async def open(self) -> None:
+        """Take in who holds and who waits for exclusive keys; to be done before anything else (rule 6)."""
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
+            with attempt:
+                await self._world.exclusion.restore(self._journal, self._world.clock.now_ns())
 
     async def recover(self) -> int:
         """Take up every saga that a stopped coordinator left unfinished; returns how many.
@@ -403,6 +452,7 @@ class Engine:
     async def drain(self, timeout_s: float) -> bool:
         """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
         self._draining = True
+        self._world.exclusion.close()
         self._world.changes.publish_all()
         for driver in list(self._drivers.values()):
             driver.drain()
@@ -411,6 +461,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
         self._draining = True
+        self._world.exclusion.close()
         for driver in list(self._drivers.values()):
             driver.stop()
         await self._world.tasks.cancel()
@@ -420,6 +471,10 @@ class Engine:
         """How many sagas are driven now, or are about to be."""
         return len(self._drivers) + len(self._taking_up)
 
+
+_FAILED: Final[_States] = frozenset((SAGA_STATE_FAILED,))
+_STANDING: Final[_States] = ENDED | _FAILED
+"""Where a saga is that nobody has to drive."""
 
 _WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
 

@@ -5,6 +5,8 @@
     ├── InvalidDefinition     the definition has problems; all of them are named (G13)
     ├── DefinitionNotFound    no definition of that name, or not in that version
     ├── DefinitionDeprecated  the version takes no new sagas
+    ├── NoChildFits           no version of a definition that a step runs as a child fits the step any more
+    ├── KeyReused             the idempotency key came with another action or input before
     ├── StartedDifferently    the id is taken by a saga that was started with another request (G10)
     ├── SagaRetired           the id was taken by a saga that has ended and was retired (rule 10)
     ├── SequenceMismatch      the saga has moved on since the caller looked
@@ -54,6 +56,23 @@ class DefinitionDeprecated(EngineError):
 
     def __init__(self, name: str, version: int) -> None:
         super().__init__(f"version {version} of the definition `{name}` is deprecated and takes no new sagas")
+
+
+class NoChildFits(EngineError):
+    """No version of a definition that a step runs as a child fits the step any more."""
+
+    def __init__(self, definition: str, step: str, child: str, why: str) -> None:
+        super().__init__(
+            f"step `{step}` of `{definition}` runs `{child}`, and no version of that fits it any more: {why}; "
+            f"register `{definition}` again"
+        )
+
+
+class KeyReused(EngineError):
+    """The idempotency key came with another action or another input before."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key `{key}` came with another action or another input before")
 
 
 class StartedDifferently(EngineError):

@@ -28,6 +28,9 @@ def index_of(saga: Saga) -> SagaIndex:
         failure=saga.failure,
         labels=saga.labels,
         participants=saga.plan.participants,
+        parent_saga_id=saga.parent.saga_id if saga.parent is not None else "",
+        root_saga_id=saga.root_saga_id if saga.root_saga_id != saga.saga_id else "",
+        exclusive_keys=saga.exclusive_keys,
     )
 
 

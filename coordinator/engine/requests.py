@@ -73,4 +73,5 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
         deadline=to_timestamp(deadline_ns) if deadline_ns is not None else None,
         labels=saga.labels,
         saga_uid=saga.uid,
+        action_version=saga.action_versions.get(step.plan.name, 0),
     )

@@ -17,8 +17,8 @@ from coordinator.core import limits
 from coordinator.core.state import IllegalEvent, Saga, fold
 from coordinator.dataflow.pinned import UnreadableDefinitionError
 from coordinator.engine.archive import ArchivedDefinition, ArchivedSaga, Record
-from coordinator.engine.definitions import LoadedDefinition
 from coordinator.engine.index import index_of
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.journal.port import Append, Journal, JournalReader, SagaIndex
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED, SAGA_STATE_FAILED, SagaState
 

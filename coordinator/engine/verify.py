@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from coordinator.core import limits
 from coordinator.core.state import IllegalEvent, Saga, fold
 from coordinator.dataflow.pinned import UnreadableDefinitionError
-from coordinator.engine.definitions import LoadedDefinition
 from coordinator.engine.index import index_of
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.journal.errors import SagaNotFound, UnreadableSaga
 from coordinator.journal.port import DefinitionCursor, DefinitionVersion, JournalReader, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import SagaFilter

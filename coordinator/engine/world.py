@@ -1,4 +1,4 @@
-"""What drivers work with: the journal, the participants, the time, chance, and tasks.
+"""What drivers work with: the journal, the participants, the time, chance, tasks, and who may run beside whom.
 
 Everything that a simulation replaces stands here. This module must not know a saga.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from coordinator.core.inputs import Reply
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock
+from coordinator.engine.exclusion import Exclusion
 from coordinator.journal.port import Journal
 from coordinator.participants.call import Call
 
@@ -69,3 +70,4 @@ class World:
     changes: Changes
     tasks: Tasks
     jitter: Callable[[], float]
+    exclusion: Exclusion = field(default_factory=Exclusion)

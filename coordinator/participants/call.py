@@ -18,6 +18,8 @@ from saga.v1.types_pb2 import (
     Operation,
 )
 
+Request: TypeAlias = ExecuteRequest | CompensateRequest | ConfirmRequest
+
 CheckOutput: TypeAlias = Callable[[Any], str | None]
 """Says what is wrong with an output of the expected type, or None; it knows the types the saga is pinned to (G11)."""
 
@@ -62,12 +64,14 @@ class Call:
         """The metadata that goes out (G2: the key is the same for every attempt)."""
         return (("idempotency-key", self.context.idempotency_key), *self.metadata)
 
-    def request(self) -> bytes:
-        """The request that goes out."""
+    def message(self) -> Request:
+        """The request."""
         if self.operation == OPERATION_EXECUTE:
-            return ExecuteRequest(context=self.context, input=self.input).SerializeToString()
+            return ExecuteRequest(context=self.context, input=self.input)
         if self.operation == OPERATION_COMPENSATE:
-            return CompensateRequest(
-                context=self.context, input=self.input, output=self.output, cause=self.cause
-            ).SerializeToString()
-        return ConfirmRequest(context=self.context, input=self.input, output=self.output).SerializeToString()
+            return CompensateRequest(context=self.context, input=self.input, output=self.output, cause=self.cause)
+        return ConfirmRequest(context=self.context, input=self.input, output=self.output)
+
+    def request(self) -> bytes:
+        """The request as it goes out."""
+        return self.message().SerializeToString()

@@ -16,7 +16,7 @@ from coordinator.core.descriptors import InvalidDescriptorsError, build_pool
 from coordinator.participants import limited
 from saga.v1.participant_pb2 import Action, DescribeResponse
 
-_ACTION_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_ACTION_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
 class InvalidDescriptionError(ValueError):
@@ -64,10 +64,10 @@ def _problems(description: DescribeResponse) -> Iterator[str]:
 
 
 def _name_problems(name: str) -> Iterator[str]:
-    if not _ACTION_NAME.fullmatch(name) or len(name) > limits.NAME_LENGTH_MAX:
+    if not _ACTION_NAME.fullmatch(name) or len(name) > limits.ACTION_NAME_LENGTH_MAX:
         yield (
             f"action `{limited.text(name, limits.NAME_LENGTH_MAX)}` has a bad name: "
-            f"wanted are [A-Za-z][A-Za-z0-9_]*, at most {limits.NAME_LENGTH_MAX} characters"
+            f"wanted are [A-Za-z][A-Za-z0-9_.-]*, at most {limits.ACTION_NAME_LENGTH_MAX} characters"
         )
 
 

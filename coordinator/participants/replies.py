@@ -103,7 +103,7 @@ def read_response(call: Call, response: Response, *, barriered: bool) -> Reply:
                 covers_earlier=barriered,
             )
         case Pending() as pending:
-            return Accepted(_poll_after_ns(pending), limited.message(pending.message))
+            return Accepted(_poll_after_ns(pending), limited.message(pending.message), pending.needs_attention)
         case _:
             return _violation(call, "the reply sets no outcome")
 

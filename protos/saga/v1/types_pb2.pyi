@@ -337,6 +337,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A defect of the coordinator; its log has the details."""
     ERROR_REASON_KEY_REUSED: _ErrorReason.ValueType  # 17
     """The idempotency key came with another action or another input before."""
+    ERROR_REASON_NO_CHILD_FITS: _ErrorReason.ValueType  # 18
+    """A step runs another definition as a child, and no version of that one which takes new sagas fits the step any more."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call to the coordinator was refused; the reason of the google.rpc.ErrorInfo (domain
@@ -379,6 +381,8 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """A defect of the coordinator; its log has the details."""
 ERROR_REASON_KEY_REUSED: ErrorReason.ValueType  # 17
 """The idempotency key came with another action or another input before."""
+ERROR_REASON_NO_CHILD_FITS: ErrorReason.ValueType  # 18
+"""A step runs another definition as a child, and no version of that one which takes new sagas fits the step any more."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -7,7 +7,7 @@ from coordinator.core import limits
 from coordinator.core.instants import from_duration
 from coordinator.dataflow.check import check
 from coordinator.engine import admission
-from coordinator.engine.definitions import LoadedDefinition
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.errors import InvalidRequest
 from coordinator.journal.port import DefinitionVersion
 from saga.v1.coordinator_pb2 import StartSagaRequest
