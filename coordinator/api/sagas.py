@@ -67,18 +67,20 @@ class SagaService:
                 yield pb.WatchSagaResponse(event=view_of_event(event, request.payloads), state=state)
 
     async def ListSagas(self, request: pb.ListSagasRequest, _caller: Caller) -> pb.ListSagasResponse:  # noqa: N802
-        """List sagas, newest first."""
-        demand([*validation.check_page_size(request.page_size), *validation.check_filter(request.filter)])
-        after = place(request.page_token, request.filter, _SAGA_PLACE)
+        """List sagas in the order asked for."""
+        demand(validation.check_list(request))
+        oldest_first = request.order == pb.SAGA_ORDER_OLDEST_FIRST
+        question = pb.ListSagasRequest(filter=request.filter, order=request.order or pb.SAGA_ORDER_NEWEST_FIRST)
+        after = place(request.page_token, question, _SAGA_PLACE)
         cursor = SagaCursor(*map(int, after)) if after is not None else None
         size = page_size(request.page_size, limits.PAGE_SIZE_DEFAULT)
-        page = await self._journal.list_sagas(request.filter, cursor, size)
+        page = await self._journal.list_sagas(request.filter, cursor, size, oldest_first=oldest_first)
         sagas = [view_of_index(index) for index in page.items]
         if (count := fitting(sagas)) < len(sagas):
-            page = await self._journal.list_sagas(request.filter, cursor, count)
+            page = await self._journal.list_sagas(request.filter, cursor, count, oldest_first=oldest_first)
             sagas = [view_of_index(index) for index in page.items]
         rest = (page.next.create_time_ns, page.next.key) if page.next is not None else None
-        return pb.ListSagasResponse(sagas=sagas, next_page_token=token(rest, request.filter))
+        return pb.ListSagasResponse(sagas=sagas, next_page_token=token(rest, question))
 
     async def ListSagaEvents(  # noqa: N802
         self, request: pb.ListSagaEventsRequest, _caller: Caller

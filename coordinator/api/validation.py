@@ -154,11 +154,21 @@ def check_page_size(size: int) -> Iterator[Problem]:
         yield Problem("page_size", str(size), f"0 to {limits.PAGE_SIZE_MAX}")
 
 
+def check_list(request: pb.ListSagasRequest) -> Iterator[Problem]:
+    """What is wrong with a request to list sagas."""
+    yield from check_page_size(request.page_size)
+    yield from check_filter(request.filter)
+    if request.order not in pb.SagaOrder.values():
+        yield Problem("order", f"{request.order} is no order", ", ".join(pb.SagaOrder.keys()[1:]))
+
+
 def check_filter(wanted: pb.SagaFilter) -> Iterator[Problem]:
     """What is wrong with a filter."""
     for index, state in enumerate(wanted.states):
         if state not in SagaState.values():
             yield Problem(f"filter.states[{index}]", f"{state} is no saga state", ", ".join(SagaState.keys()[1:]))
+    if len(wanted.labels) > limits.LABELS_MAX:
+        yield Problem("filter.labels", f"{len(wanted.labels)} labels", f"at most {limits.LABELS_MAX}")
     for name in ("create_time_from", "create_time_until"):
         if wanted.HasField(name):
             yield from _check_instant(f"filter.{name}", getattr(wanted, name))

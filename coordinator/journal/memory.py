@@ -7,6 +7,7 @@ module must not be used where sagas are worth anything.
 
 import asyncio
 import contextlib
+import operator
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -165,14 +166,22 @@ class MemoryJournal:
         indexes = (saga.index for saga in self._content.sagas.values())
         return Counter((index.definition, index.version) for index in indexes if not index.ended)
 
+    async def keyed(self, after: SagaCursor | None, limit: int) -> Page[SagaIndex, SagaCursor]:
+        """Sagas whose exclusive keys are not free, oldest first."""
+        await self._turn()
+        keyed = (saga for saga in self._content.sagas.values() if saga.index.exclusive_keys)
+        sagas = sorted((saga for saga in keyed if not saga.index.ended or self._is_needed(saga.index)), key=_cursor)
+        return _saga_page([saga for saga in sagas if after is None or saga.cursor > after], limit)
+
     async def list_sagas(
-        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int
+        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int, *, oldest_first: bool = False
     ) -> Page[SagaIndex, SagaCursor]:
-        """Sagas that the filter lets through, newest first."""
+        """Sagas that the filter lets through, in the order asked for."""
         await self._turn()
         matching = (saga for saga in self._content.sagas.values() if _matches(saga_filter, saga.index))
-        sagas = sorted(matching, key=_cursor, reverse=True)
-        return _saga_page([saga for saga in sagas if after is None or saga.cursor < after], limit)
+        sagas = sorted(matching, key=_cursor, reverse=not oldest_first)
+        behind = operator.gt if oldest_first else operator.lt
+        return _saga_page([saga for saga in sagas if after is None or behind(saga.cursor, after)], limit)
 
     async def ended(self, before_ns: int, after: EndedCursor | None, limit: int) -> Page[SagaIndex, EndedCursor]:
         """Sagas that ended before an instant, the earliest end first."""
@@ -181,6 +190,7 @@ class MemoryJournal:
             EndedCursor(saga.index.end_time_ns, saga.key): saga.index
             for saga in self._content.sagas.values()
             if saga.index.ended and saga.index.end_time_ns is not None and saga.index.end_time_ns < before_ns
+            if not self._is_needed(saga.index)
         }
         rest = sorted(cursor for cursor in found if after is None or cursor > after)
         shown = rest[:limit]
@@ -293,7 +303,7 @@ class MemoryJournal:
 
     def _retire(self, tombstone: Tombstone) -> bool:
         saga = self._content.sagas.get(tombstone.saga_id)
-        if saga is None or not saga.index.ended or not _fits(tombstone, saga.index):
+        if saga is None or not saga.index.ended or not _fits(tombstone, saga.index) or self._is_needed(saga.index):
             return False
         del self._content.sagas[tombstone.saga_id]
         self._content.tombstones[tombstone.saga_id] = tombstone
@@ -391,6 +401,11 @@ class MemoryJournal:
         except KeyError:
             raise SagaNotFound(saga_id) from None
 
+    def _is_needed(self, index: SagaIndex) -> bool:
+        """Whether its root has not ended, so that it may yet have to be compensated."""
+        root = self._content.sagas.get(index.root_saga_id)
+        return root is not None and not root.index.ended
+
     def _versions(self, name: str) -> list[DefinitionVersion]:
         return [item for item in self._content.definitions.values() if name in ("", item.name)]
 
@@ -421,6 +436,8 @@ def _updated(known: SagaIndex, given: SagaIndex | None, last_sequence: int) -> S
         version=known.version,
         create_time_ns=known.create_time_ns,
         parent_saga_id=known.parent_saga_id,
+        root_saga_id=known.root_saga_id,
+        exclusive_keys=known.exclusive_keys,
         labels=known.labels,
         participants=known.participants,
     )
@@ -442,5 +459,7 @@ def _matches(wanted: SagaFilter, index: SagaIndex) -> bool:
             not wanted.HasField("overdue") or index.overdue == wanted.overdue,
             not wanted.participant or wanted.participant in index.participants,
             text in failure.reason or text in failure.message,
+            not wanted.exclusive_key or wanted.exclusive_key in index.exclusive_keys,
+            wanted.parent_saga_id in ("", index.parent_saga_id),
         )
     )

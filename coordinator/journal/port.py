@@ -28,8 +28,10 @@ INSTANT_NS_MAX: Final = (1 << 63) - 1  # what 64 bits hold: the year 2262
 class SagaIndex:
     """What lists show of a saga, kept beside its events so that no list has to fold them.
 
-    `saga_id`, `uid`, `definition`, `version`, `create_time_ns`, `labels`, `parent_saga_id` and `participants` are fixed
-    by a saga's first append; later ones change only the rest. Instants are nanoseconds since the epoch.
+    `saga_id`, `uid`, `definition`, `version`, `create_time_ns`, `labels`, `parent_saga_id`, `root_saga_id`,
+    `exclusive_keys` and `participants` are fixed by a saga's first append; later ones change only the rest. Instants
+    are nanoseconds since the epoch. `root_saga_id` is the outermost saga above it in this journal; empty: it is its
+    own root.
     """
 
     saga_id: str
@@ -49,6 +51,8 @@ class SagaIndex:
     parent_saga_id: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     participants: tuple[str, ...] = ()
+    root_saga_id: str = ""
+    exclusive_keys: tuple[str, ...] = ()
 
     @property
     def instants_ns(self) -> tuple[int, ...]:
@@ -214,10 +218,17 @@ class JournalReader(Protocol):
         """How many sagas have not ended, by definition and version; those without any are left out."""
         ...
 
+    async def keyed(self, after: SagaCursor | None, limit: int) -> Page[SagaIndex, SagaCursor]:
+        """Sagas whose exclusive keys are not free: oldest first, quarantined ones among them.
+
+        They have keys and have not ended, or have ended while their root has not: a child's keys are kept until then.
+        """
+        ...
+
     async def list_sagas(
-        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int
+        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int, *, oldest_first: bool = False
     ) -> Page[SagaIndex, SagaCursor]:
-        """Sagas for which all that the filter sets holds, newest first.
+        """Sagas for which all that the filter sets holds, newest first unless the oldest are asked for first.
 
         Texts are compared as they are, upper and lower case being different. Pages fit each other while sagas come and
         go: one that is there throughout is listed once.
@@ -225,7 +236,10 @@ class JournalReader(Protocol):
         ...
 
     async def ended(self, before_ns: int, after: EndedCursor | None, limit: int) -> Page[SagaIndex, EndedCursor]:
-        """Sagas that ended, COMPLETED or COMPENSATED, before an instant; the earliest end first. FAILED is no end."""
+        """Sagas that ended, COMPLETED or COMPENSATED, before an instant; the earliest end first. FAILED is no end.
+
+        Those whose root is there and has not ended are left out: they may yet have to be compensated.
+        """
         ...
 
     async def find_tombstone(self, saga_id: str) -> Tombstone | None:
@@ -256,6 +270,8 @@ class Journal(JournalReader, Protocol):
 
     async def append(self, append: Append) -> None:
         """Return when the events are durable.
+
+        An index may take back an end: a child that COMPLETED is compensated when its parent goes back.
 
         Waits while the journal's queue is full. Raises Conflict, SagaExists or SagaNotFound, and then nothing was
         written; on JournalUnavailable it may or may not have been: read the saga again before going on (rule 3).
@@ -295,8 +311,8 @@ class Journal(JournalReader, Protocol):
     async def retire(self, tombstones: Sequence[Tombstone]) -> int:
         """Delete sagas and leave their tombstones, all in one change that holds up other writes as long as it takes.
 
-        A saga that has not ended, FAILED ones among them, is gone, or is not exactly as its tombstone says, stays as it
-        is. Returns how many were retired.
+        A saga that has not ended, FAILED ones among them, or whose root has not, is gone, or is not exactly as its
+        tombstone says, stays as it is. Returns how many were retired.
         """
         ...
 

@@ -32,4 +32,6 @@ def _load(file: str) -> str:
 
 SCHEMA: Final = _load("schema.sql")
 QUERIES: Final = parse_queries(_load("queries.sql"))
-MIGRATIONS: Final = MappingProxyType({1: _load("migrate_1.sql")})  # by the version that each leads away from
+MIGRATIONS: Final = MappingProxyType(
+    {version: _load(f"migrate_{version}.sql") for version in (1, 2)}  # by the version that each leads away from
+)

@@ -43,6 +43,7 @@ class _CreatedRows:
     pin: Row
     saga: Row
     labels: list[Row]
+    keys: list[Row]
 
 
 class _OutOfPlace(Exception):
@@ -98,6 +99,7 @@ def _write(db: sqlite3.Connection, appends: Sequence[EncodedAppend]) -> None:
     db.executemany(QUERIES["put_pin"], {rows.pin for rows in created})
     db.executemany(QUERIES["create_saga"], [rows.saga for rows in created])
     db.executemany(QUERIES["put_label"], [label for rows in created for label in rows.labels])
+    db.executemany(QUERIES["put_key"], [key for rows in created for key in rows.keys])
     events = [event for append in appends for event in append.events]
     if db.executemany(QUERIES["append_event"], events).rowcount != len(events):
         raise _OutOfPlace
@@ -134,12 +136,15 @@ def _created_rows(index: SagaIndex) -> _CreatedRows:
                 index.uid,
                 *pin,
                 index.parent_saga_id,
+                index.root_saga_id,
+                _JSON.encode(index.exclusive_keys) if index.exclusive_keys else None,
                 _JSON.encode(dict(index.labels)),
                 index.create_time_ns,
             ),
             *_status(index),
         ),
         labels=[(name, value, index.saga_id) for name, value in index.labels.items()],
+        keys=[(key, index.saga_id) for key in dict.fromkeys(index.exclusive_keys)],
     )
 
 

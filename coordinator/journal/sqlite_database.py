@@ -27,7 +27,7 @@ from coordinator.journal.queries import MIGRATIONS, SCHEMA
 T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x53414741  # "SAGA"; `file` and SQLite's own tools show it
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 SQLITE_OLDEST: Final = (3, 37, 0)  # STRICT tables
 
 

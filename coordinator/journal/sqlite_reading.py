@@ -59,11 +59,17 @@ class SqliteReading:
         """How many sagas have not ended, by definition and version."""
         return await self._read(self._lister, sqlite_sagas.count_unfinished)
 
+    async def keyed(self, after: SagaCursor | None, limit: int) -> Page[SagaIndex, SagaCursor]:
+        """Sagas whose exclusive keys are not free, oldest first."""
+        return await self._read(self._lister, lambda db: sqlite_sagas.keyed_sagas(db, after, limit))
+
     async def list_sagas(
-        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int
+        self, saga_filter: SagaFilter, after: SagaCursor | None, limit: int, *, oldest_first: bool = False
     ) -> Page[SagaIndex, SagaCursor]:
-        """Sagas that the filter lets through, newest first."""
-        return await self._read(self._lister, lambda db: sqlite_sagas.list_sagas(db, saga_filter, after, limit))
+        """Sagas that the filter lets through, in the order asked for."""
+        return await self._read(
+            self._lister, lambda db: sqlite_sagas.list_sagas(db, saga_filter, after, limit, oldest_first)
+        )
 
     async def ended(self, before_ns: int, after: EndedCursor | None, limit: int) -> Page[SagaIndex, EndedCursor]:
         """Sagas that ended before an instant, the earliest end first."""

@@ -61,7 +61,12 @@ def _retire(db: sqlite3.Connection, tombstone: Tombstone) -> bool:
     )
     if not left.rowcount:
         return False
-    for deletion in ("delete_labels", "delete_events", "delete_saga"):  # the row last: it is what the others go by
+    for deletion in (
+        "delete_labels",
+        "delete_keys",
+        "delete_events",
+        "delete_saga",
+    ):  # the row last: the others go by it
         db.execute(QUERIES[deletion], (tombstone.saga_id,))
     return True
 

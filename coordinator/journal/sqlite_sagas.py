@@ -15,12 +15,17 @@ from coordinator.journal.port import EndedCursor, Page, SagaCursor, SagaIndex
 from coordinator.journal.queries import QUERIES
 from coordinator.journal.sqlite_database import sqlite_code
 from coordinator.journal.sqlite_listing import (
+    Listing,
     Statement,
+    Walk,
+    count_statement,
     ended_statement,
     find_statement,
+    keyed_statement,
     list_statement,
-    rarest_first,
+    pins_statement,
     unfinished_statement,
+    walks,
 )
 from saga.v1.coordinator_pb2 import SagaFilter
 from saga.v1.event_pb2 import SagaEvent
@@ -29,7 +34,7 @@ from saga.v1.types_pb2 import SagaState
 T = TypeVar("T")
 SagaPage = Page[SagaIndex, SagaCursor]
 
-LABEL_COUNT_MAX: Final = 1000  # which of two labels beyond that is rarer hardly matters
+WALK_COUNT_MAX: Final = 10_000  # counting them takes well below a millisecond, looking at as many sagas some twenty
 _UNLIMITED: Final = -1
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -88,10 +93,29 @@ def count_unfinished(db: sqlite3.Connection) -> dict[tuple[str, int], int]:
     return {(name, version): count for name, version, count in db.execute(QUERIES["count_unfinished"])}
 
 
-def list_sagas(db: sqlite3.Connection, saga_filter: SagaFilter, after: SagaCursor | None, limit: int) -> SagaPage:
+def keyed_sagas(db: sqlite3.Connection, after: SagaCursor | None, limit: int) -> SagaPage:
+    """A page of sagas whose exclusive keys are not free."""
+    return _page(_fetch(db, keyed_statement(after, limit + 1)), limit)
+
+
+def list_sagas(
+    db: sqlite3.Connection, saga_filter: SagaFilter, after: SagaCursor | None, limit: int, oldest_first: bool = False
+) -> SagaPage:
     """A page of the sagas that the filter lets through."""
-    labels = rarest_first({label: _count_label(db, label) for label in saga_filter.labels.items()})
-    return _page(_fetch(db, list_statement(saga_filter, labels, after, limit + 1)), limit)
+    statement = pins_statement(saga_filter)
+    pins = None if statement is None else [pin for (pin,) in db.execute(*statement)]
+    if pins == []:
+        return Page(items=[], next=None)
+    asked = Listing(saga_filter, pins, after, oldest_first)
+    return _page(_fetch(db, list_statement(asked, _shortest(db, asked), limit + 1)), limit)
+
+
+def _shortest(db: sqlite3.Connection, asked: Listing) -> Walk:
+    """The walk with the fewest sagas ahead of it; of those that are all long, the first."""
+    possible = walks(asked)
+    if len(possible) == 1:
+        return possible[0]
+    return min(possible, key=lambda walk: _count(db, count_statement(asked, walk, WALK_COUNT_MAX)))
 
 
 def _check_position(db: sqlite3.Connection, saga_id: str) -> None:
@@ -102,8 +126,8 @@ def _check_position(db: sqlite3.Connection, saga_id: str) -> None:
         raise UnreadableSaga(saga_id, "it has no events")
 
 
-def _count_label(db: sqlite3.Connection, label: tuple[str, str]) -> int:
-    (count,) = db.execute(QUERIES["count_label"], (*label, LABEL_COUNT_MAX)).fetchone()
+def _count(db: sqlite3.Connection, statement: Statement) -> int:
+    (count,) = db.execute(*statement).fetchone()
     return int(count)
 
 
@@ -140,6 +164,8 @@ def _saga(row: sqlite3.Row) -> SagaIndex:
         overdue=bool(row["overdue"]),
         failure=None if row["failure"] is None else decode_failure(row["failure"]),
         parent_saga_id=row["parent_saga_id"],
+        root_saga_id=row["root_saga_id"],
+        exclusive_keys=tuple(_decoded(row["exclusive_keys"], [])),
         labels=_decoded(row["labels"], {}),
         participants=tuple(_decoded(row["participants"], [])),
     )

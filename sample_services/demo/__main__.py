@@ -80,7 +80,8 @@ async def _start(stage: Stage, samples: Sequence[Sample], preferred: str) -> Non
     stage.scene("Processes")
     for sample in samples:
         for service in sample.services():
-            await stage.start_service(service)
+            if service.name not in stage.servers:  # samples may share services
+                await stage.start_service(service)
     await stage.start_coordinator(preferred)
     for sample in samples:
         for definition in sample.definitions():

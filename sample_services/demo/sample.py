@@ -62,7 +62,7 @@ class Sample(Protocol):
     name: str
 
     def services(self) -> Sequence[Service]:
-        """Return the services to start, in this order."""
+        """Return the services that it needs, to be started in this order; of one name with another sample's: once."""
 
     def definitions(self) -> Sequence[Path]:
         """Return the definitions to register, in this order."""

@@ -1,4 +1,4 @@
-"""How the demo shows things: a saga's timeline, rows of a database, and the sums.
+"""How the demo shows things: a saga's timeline, how sagas stand, rows of a database, and the sums.
 
 Colours and the terminal's width are rich's business: they are used on a terminal only. This module must not fetch
 anything from the coordinator or change any database.
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saga.v1.coordinator_pb2 import OperationProgress, Saga
+from saga.v1.coordinator_pb2 import OperationProgress, Saga, Wait
 from saga.v1.coordinator_pb2 import Step as SagaStep
 from saga.v1.types_pb2 import Failure, FailureKind, SagaState, StepKind, StepState
 from sample_services.demo.sample import Sum
@@ -68,6 +68,15 @@ def timeline(saga: Saga) -> Table:
     return table
 
 
+def sagas(title: str, found: Sequence[Saga]) -> Table:
+    """Return how sagas stand: why they went back, and what they wait for."""
+    table = _table(Text(title), "saga", "state", "failure", "waits for")
+    for saga in found:
+        failure = f"{_failure(saga.failure)} in step {saga.failure.step}" if saga.HasField("failure") else ""
+        _add(table, saga.saga_id, _state(saga.state, SagaState), failure, ", ".join(map(_subject, saga.waits)))
+    return table
+
+
 def rows(title: str, database: Path, query: str) -> Table:
     """Return the rows that a query finds in a SQLite database."""
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -105,6 +114,18 @@ def _took(progress: OperationProgress) -> str:
     if not progress.HasField("end_time"):
         return "unknown"
     return _seconds(progress.end_time.ToDatetime(), progress.start_time.ToDatetime())
+
+
+def _subject(wait: Wait) -> str:
+    match wait.WhichOneof("subject"):
+        case "step":
+            return f"step {wait.step.step}"
+        case "exclusive_key":
+            return f"{wait.exclusive_key.key} after {wait.exclusive_key.holder_saga_id}"
+        case "timer":
+            return wait.timer.reason
+        case _:
+            return f"saga {wait.parent.saga_id}"
 
 
 def _seconds(time: datetime, since: datetime, sign: str = "") -> str:

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.rule import Rule
 
 from participant_sdk import CoordinatorClient
-from saga.v1.coordinator_pb2 import Saga
+from saga.v1.coordinator_pb2 import Saga, SagaFilter
 from saga.v1.types_pb2 import SagaState
 from sample_services.demo import show
 from sample_services.demo.processes import Server, Supervisor, run
@@ -91,12 +91,22 @@ class Stage:
 
     async def end(self, saga_id: str, expected: SagaState.ValueType) -> Saga:
         """Wait for a saga's end and show its timeline. Errors: `SceneFailed` where it does not end as expected."""
-        async with self._client() as sagas:
-            saga, ended = await sagas.wait(saga_id, _SAGA_MAX)
+        saga = await self._wait(saga_id)
         self.console.print(show.timeline(saga))
-        if not ended or saga.state != expected:
-            raise SceneFailed(f"saga {saga_id} is {SagaState.Name(saga.state)}, not {SagaState.Name(expected)}")
+        _expect(saga, expected)
         return saga
+
+    async def ended(self, saga_id: str, expected: SagaState.ValueType) -> Saga:
+        """Wait for a saga's end and show nothing. Errors: `SceneFailed` where it does not end as expected."""
+        saga = await self._wait(saga_id)
+        _expect(saga, expected)
+        return saga
+
+    async def sagas(self, saga_filter: SagaFilter) -> list[Saga]:
+        """Return the sagas that match, with their steps and what they wait for: the oldest first."""
+        async with self._client() as sagas:
+            found = [saga.saga_id async for saga in sagas.list(saga_filter)]
+            return [await sagas.get(saga_id) for saga_id in reversed(found)]
 
     def show_last_words(self) -> None:
         """Show what each process printed last: where a scene fails, one of them may say why."""
@@ -108,6 +118,10 @@ class Stage:
         """Wait until a query finds a row in a SQLite database. Errors: `SceneFailed`."""
         await until(lambda: bool(select(database, query, parameters)), f"a row in {database.name}")
 
+    async def _wait(self, saga_id: str) -> Saga:
+        async with self._client() as sagas:
+            return (await sagas.wait(saga_id, _SAGA_MAX)).saga
+
     def _client(self) -> CoordinatorClient:
         """Return a new client: one from before a restart would first sit out its reconnect backoff."""
         return CoordinatorClient(self.coordinator.address)
@@ -115,6 +129,12 @@ class Stage:
     async def _start(self, name: str, command: tuple[str, ...], preferred: str = "") -> None:
         server = await self._supervisor.start(name, command, preferred)
         self.say(f"{name} listens on {server.address}, process {server.pid}")
+
+
+def _expect(saga: Saga, expected: SagaState.ValueType) -> None:
+    if saga.state != expected:
+        found, wanted = SagaState.Name(saga.state), SagaState.Name(expected)
+        raise SceneFailed(f"saga {saga.saga_id} is {found}, not {wanted}")
 
 
 def select(database: Path, query: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -1,5 +1,5 @@
 -- The tables of a journal. A change here is a new schema version (sqlite_database.SCHEMA_VERSION) and needs a migration.
--- Instants are nanoseconds since the epoch. The states are those of saga.v1.SagaState: 4 COMPLETED,
+-- Instants are nanoseconds since the epoch. The states are those of saga.v1.SagaState: 2 RUNNING, 4 COMPLETED,
 -- 5 COMPENSATED, 6 FAILED.
 
 -- What many sagas have in common and never change, said once: the definition version they are pinned to (G11).
@@ -27,14 +27,25 @@ CREATE TABLE sagas (
     overdue INTEGER NOT NULL,
     failure BLOB,                -- a saga.v1.Failure
     parent_saga_id TEXT NOT NULL,
-    labels TEXT NOT NULL         -- a JSON object
+    labels TEXT NOT NULL,        -- a JSON object
+    root_saga_id TEXT NOT NULL DEFAULT '',  -- empty: it is its own root
+    exclusive_keys TEXT          -- a JSON array; NULL: none, as nearly all have
 ) STRICT;
 
+-- Every saga pays for these two.
 CREATE INDEX sagas_newest ON sagas (create_time_ns);
+CREATE INDEX sagas_by_pin ON sagas (pin, create_time_ns);
 -- The partial ones hold few sagas at a time: recovery and an operator's usual questions never walk the finished ones.
 CREATE INDEX sagas_unfinished ON sagas (create_time_ns) WHERE state NOT IN (4, 5);
-CREATE INDEX sagas_compensated ON sagas (create_time_ns) WHERE state = 5;
+-- Without the two states that every saga goes through: most are COMPLETED, and most that are unfinished are RUNNING.
+CREATE INDEX sagas_by_state ON sagas (state, create_time_ns) WHERE state NOT IN (2, 4);
 CREATE INDEX sagas_attention ON sagas (create_time_ns) WHERE needs_attention = 1;
+CREATE INDEX sagas_paused ON sagas (create_time_ns) WHERE paused = 1;
+CREATE INDEX sagas_overdue ON sagas (create_time_ns) WHERE overdue = 1;
+CREATE INDEX sagas_failing ON sagas (create_time_ns) WHERE failure IS NOT NULL;
+CREATE INDEX sagas_by_parent ON sagas (parent_saga_id, create_time_ns) WHERE parent_saga_id <> '';
+-- Finds, below an unfinished root, the children that have ended and whose keys are kept all the same.
+CREATE INDEX sagas_keyed_below ON sagas (root_saga_id) WHERE root_saga_id <> '' AND exclusive_keys IS NOT NULL;
 -- Finds what is old enough to be retired, without a look at anything else.
 CREATE INDEX sagas_ended ON sagas (end_time_ns) WHERE state IN (4, 5);
 
@@ -45,6 +56,14 @@ CREATE TABLE labels (
     create_time_ns INTEGER NOT NULL,
     saga INTEGER NOT NULL,
     PRIMARY KEY (name, value, create_time_ns, saga)
+) STRICT, WITHOUT ROWID;
+
+-- Finds sagas by exclusive key, as the table above by label.
+CREATE TABLE exclusive_keys (
+    key TEXT NOT NULL,
+    create_time_ns INTEGER NOT NULL,
+    saga INTEGER NOT NULL,
+    PRIMARY KEY (key, create_time_ns, saga)
 ) STRICT, WITHOUT ROWID;
 
 -- What happened. Rows lie in the order of their commits, so that a group of appends to many sagas dirties a few pages at

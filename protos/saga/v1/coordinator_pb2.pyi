@@ -1631,8 +1631,9 @@ class Participant(_message.Message):
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is wrong with its description, for instance a type whose descriptor it does not ship, or a
-        message name that another participant uses for something else.
+        """What is wrong with its description, for instance a type whose descriptor it does not ship, a
+        message name that another participant uses for something else, or a type, an action or a kind
+        that is not any more what a definition version with unfinished sagas was registered with.
         """
 
     def __init__(

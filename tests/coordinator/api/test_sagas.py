@@ -262,11 +262,17 @@ async def test_a_watch_says_where_the_saga_stands_after_each_event() -> None:
 # --- Lists ------------------------------------------------------------------------------------------------------------
 
 
-async def _walk(api: Api, size: int, wanted: pb.SagaFilter | None = None) -> tuple[list[str], int]:
+async def _walk(
+    api: Api,
+    size: int,
+    wanted: pb.SagaFilter | None = None,
+    order: pb.SagaOrder.ValueType = pb.SAGA_ORDER_UNSPECIFIED,
+) -> tuple[list[str], int]:
     listed: list[str] = []
     page_token, pages = "", 0
     while page_token or not pages:
-        response = await api.sagas.ListSagas(pb.ListSagasRequest(page_size=size, page_token=page_token, filter=wanted))
+        asked = pb.ListSagasRequest(page_size=size, page_token=page_token, filter=wanted, order=order)
+        response = await api.sagas.ListSagas(asked)
         listed += [saga.saga_id for saga in response.sagas]
         page_token, pages = response.next_page_token, pages + 1
     return listed, pages
@@ -286,6 +292,21 @@ async def test_all_sagas_are_listed_page_by_page(size: int, pages: int) -> None:
     async with serving() as api:
         sagas = await _seven_sagas(api)
         assert await _walk(api, size) == (sagas, pages)
+
+
+async def test_sagas_are_listed_in_the_order_asked_for() -> None:
+    async with serving() as api:
+        sagas = await _seven_sagas(api)
+        assert await _walk(api, 3, order=pb.SAGA_ORDER_NEWEST_FIRST) == (sagas, 3)
+        assert await _walk(api, 3, order=pb.SAGA_ORDER_OLDEST_FIRST) == (sagas[::-1], 3)
+
+
+async def test_not_to_say_an_order_is_to_ask_for_the_newest_first() -> None:
+    async with serving() as api:
+        sagas = await _seven_sagas(api)
+        first = await api.sagas.ListSagas(pb.ListSagasRequest(page_size=3))
+        rest = pb.ListSagasRequest(page_token=first.next_page_token, order=pb.SAGA_ORDER_NEWEST_FIRST)
+        assert [saga.saga_id for saga in (await api.sagas.ListSagas(rest)).sagas] == sagas[3:]
 
 
 async def test_sagas_are_listed_as_the_filter_says_and_without_payloads() -> None:
@@ -345,6 +366,8 @@ async def test_bad_pages_are_refused() -> None:
         for call in (
             api.sagas.ListSagas(pb.ListSagasRequest(page_token="x")),
             api.sagas.ListSagas(pb.ListSagasRequest(page_token=page, filter=foreign)),
+            api.sagas.ListSagas(pb.ListSagasRequest(page_token=page, order=pb.SAGA_ORDER_OLDEST_FIRST)),
+            api.sagas.ListSagas(pb.ListSagasRequest(order=pb.SagaOrder.ValueType(3))),
             api.sagas.ListSagas(pb.ListSagasRequest(page_token=events)),
             api.sagas.ListSagas(pb.ListSagasRequest(page_size=-1)),
             api.sagas.ListSagas(pb.ListSagasRequest(filter=pb.SagaFilter(states=[SagaState.ValueType(77)]))),

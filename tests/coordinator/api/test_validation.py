@@ -115,12 +115,26 @@ def test_g13_what_is_wrong_with_a_request_to_steer(fields: dict[str, Any], wrong
         ({}, []),
         ({"states": [1, 6]}, []),
         ({"states": [1, 99]}, ["filter.states[1]"]),
+        ({"labels": {f"k{number}": "v" for number in range(64)}}, []),
+        ({"labels": {f"k{number}": "v" for number in range(65)}}, ["filter.labels"]),
         ({"create_time_from": Timestamp(seconds=-1)}, ["filter.create_time_from"]),
         ({"create_time_until": Timestamp(nanos=-1)}, ["filter.create_time_until"]),
     ],
 )
 def test_g13_what_is_wrong_with_a_filter(fields: dict[str, Any], wrong: list[str]) -> None:
     assert [problem.path for problem in validation.check_filter(pb.SagaFilter(**fields))] == wrong
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({}, []),
+        ({"order": pb.SAGA_ORDER_OLDEST_FIRST, "page_size": 10}, []),
+        ({"order": 3, "page_size": -1, "filter": {"states": [99]}}, ["page_size", "filter.states[0]", "order"]),
+    ],
+)
+def test_g13_what_is_wrong_with_a_request_to_list(fields: dict[str, Any], wrong: list[str]) -> None:
+    assert [problem.path for problem in validation.check_list(pb.ListSagasRequest(**fields))] == wrong
 
 
 def test_g13_what_is_wrong_with_numbers() -> None:

@@ -48,6 +48,8 @@ from tests.coordinator.journal.builders import (
     uid_of,
 )
 
+LATER_NS = EPOCH_NS + 3_000_000_000
+
 
 class Bench(Protocol):
     """A journal, and what can be done to it from outside."""
@@ -345,6 +347,8 @@ async def test_find_shows_all_of_the_index(journal: Journal) -> None:
         parent_saga_id="mother",
         labels={"order": "17", "größe": "XL"},
         participants=("inventory", "payment"),
+        root_saga_id="grandmother",
+        exclusive_keys=("account:7", "größe"),
     )
     await journal.append(Append("a", events("a", 1), full))
     assert await journal.find("a") == full
@@ -355,7 +359,13 @@ async def test_find_of_an_unknown_saga_is_none(journal: Journal) -> None:
 
 
 async def test_an_index_changes_what_moves_and_not_what_was_fixed_at_the_start(journal: Journal) -> None:
-    fixed: dict[str, Any] = {"parent_saga_id": "p", "labels": {"k": "v"}, "participants": ("x",)}
+    fixed: dict[str, Any] = {
+        "parent_saga_id": "p",
+        "root_saga_id": "r",
+        "exclusive_keys": ("k",),
+        "labels": {"k": "v"},
+        "participants": ("x",),
+    }
     moving: dict[str, Any] = {
         "state": SAGA_STATE_COMPENSATED,
         "start_time_ns": EPOCH_NS + 1,
@@ -372,12 +382,16 @@ async def test_an_index_changes_what_moves_and_not_what_was_fixed_at_the_start(j
         "definition": "other",
         "version": 9,
         "create_time_ns": 9,
+        "root_saga_id": "other",
+        "exclusive_keys": ("other",),
         "labels": {"k": "w"},
     }  # fmt: skip - one line is read best
     await journal.append(show("a", 2, **moving, **other))
     assert await journal.find("a") == index("a", 2, **fixed, **moving)
     assert await listed(journal, SagaFilter(labels={"k": "v"})) == ["a"]
     assert await listed(journal, SagaFilter(labels={"k": "w"})) == []
+    assert await listed(journal, SagaFilter(exclusive_key="k")) == ["a"]
+    assert await listed(journal, SagaFilter(exclusive_key="other")) == []
 
 
 async def test_without_an_index_only_the_last_sequence_moves(journal: Journal) -> None:
@@ -416,6 +430,83 @@ async def test_unfinished_sagas_are_counted_by_definition_version(journal: Journ
     assert await journal.count_unfinished() == {("order", 1): 2, ("order", 2): 1}
 
 
+async def test_a_child_that_completed_can_be_compensated_after_all(bench: Bench) -> None:
+    """Rule 9: its parent goes back. The end is taken back everywhere, and then comes anew."""
+    journal = bench.journal
+    done = ended("child", parent_saga_id="mother", root_saga_id="mother")
+    await journal.append(done)
+    assert [saga.saga_id for saga in (await journal.ended(LATER_NS, None, 10)).items] == ["child"]
+    cause = Failure(kind=FAILURE_KIND_REJECTED, step="ship", reason="LOST")
+    await journal.append(show("child", 2, state=SAGA_STATE_COMPENSATING, failure=cause))
+    await bench.reopen()
+    journal = bench.journal
+    found = await journal.find("child")
+    assert found is not None
+    assert (found.state, found.end_time_ns, found.failure) == (SAGA_STATE_COMPENSATING, None, cause)
+    assert (await journal.ended(LATER_NS, None, 10)).items == []
+    assert (await journal.unfinished(None, 10)).items == [found]
+    assert await journal.count_unfinished() == {("order", 1): 1}
+    assert await listed(journal, SagaFilter(states=[SAGA_STATE_COMPLETED])) == []
+    assert await listed(journal, SagaFilter(states=[SAGA_STATE_COMPENSATING])) == ["child"]
+    assert await listed(journal, SagaFilter(failure_text="LOST", parent_saga_id="mother")) == ["child"]
+    assert await journal.retire([tombstone(done)]) == 0
+    await journal.append(show("child", 3, state=SAGA_STATE_COMPENSATED, end_time_ns=EPOCH_NS + 9))
+    assert await journal.count_unfinished() == {}
+    assert [saga.saga_id for saga in (await journal.ended(LATER_NS, None, 10)).items] == ["child"]
+
+
+# Exclusive keys.
+
+
+async def test_keys_are_not_free_until_their_saga_and_its_root_have_ended(bench: Bench) -> None:
+    """Rule 6: FAILED keeps them, and a child's are kept until its root has ended."""
+    keys: dict[str, Any] = {"exclusive_keys": ("k", "l")}
+    journal = bench.journal
+    await journal.append(start("waiting", state=SAGA_STATE_PENDING, create_time_ns=EPOCH_NS + 6, **keys))
+    await journal.append(start("root", create_time_ns=EPOCH_NS + 1))
+    await journal.append(ended("child", create_time_ns=EPOCH_NS + 5, root_saga_id="root", **keys))
+    await journal.append(start("failed", state=SAGA_STATE_FAILED, create_time_ns=EPOCH_NS + 2, **keys))
+    await journal.append(start("running", create_time_ns=EPOCH_NS + 4, root_saga_id="root", **keys))
+    await journal.append(ended("over", **keys))
+    await journal.append(start("without"))
+    await journal.append(ended("child of the past", root_saga_id="over", **keys))
+    await journal.append(ended("child of nobody", root_saga_id="retired", **keys))
+    await bench.reopen()
+    journal = bench.journal
+    assert await keyed(journal) == ["failed", "running", "child", "waiting"]
+    await journal.append(show("root", 2, state=SAGA_STATE_COMPLETED, end_time_ns=EPOCH_NS + 9))
+    assert await keyed(journal) == ["failed", "running", "waiting"]
+    await journal.append(show("running", 2, state=SAGA_STATE_COMPLETED, end_time_ns=EPOCH_NS + 9))
+    assert await keyed(journal) == ["failed", "waiting"]
+
+
+async def test_a_quarantined_saga_keeps_its_keys(journal: Journal) -> None:
+    """Rule 11: nobody knows what it has under way."""
+    await journal.append(start("a", exclusive_keys=("k",)))
+    await journal.quarantine("a", "event 1 is odd")
+    assert await keyed(journal) == ["a"]
+    [found] = (await journal.keyed(None, 10)).items
+    assert (found.quarantined, found.exclusive_keys) == (True, ("k",))
+
+
+async def test_sagas_with_keys_come_in_pages_even_within_one_nanosecond(journal: Journal) -> None:
+    await journal.append(start("root"))
+    for number in range(7):
+        make = ended if number % 2 else start
+        place = EPOCH_NS + number // 3
+        await journal.append(make(f"s{number}", create_time_ns=place, root_saga_id="root", exclusive_keys=("k",)))
+    assert await keyed(journal, 2) == [f"s{number}" for number in range(7)]
+
+
+async def keyed(journal: Journal, limit: int = 100) -> list[str]:
+    page = await journal.keyed(None, limit)
+    found = [saga.saga_id for saga in page.items]
+    while page.next is not None:
+        page = await journal.keyed(page.next, limit)
+        found += [saga.saga_id for saga in page.items]
+    return found
+
+
 # Lists.
 
 
@@ -426,23 +517,56 @@ async def test_a_list_is_newest_first(journal: Journal) -> None:
     assert await listed(journal) == ["b", "a", "c", "older"]
 
 
-async def collect(journal: Journal, saga_filter: SagaFilter, limit: int) -> list[list[str]]:
-    pages, page = [], await journal.list_sagas(saga_filter, None, limit)
+async def collect(journal: Journal, saga_filter: SagaFilter, limit: int, oldest_first: bool = False) -> list[list[str]]:
+    pages, page = [], await journal.list_sagas(saga_filter, None, limit, oldest_first=oldest_first)
     pages.append(page)
     while page.next is not None:
-        page = await journal.list_sagas(saga_filter, page.next, limit)
+        page = await journal.list_sagas(saga_filter, page.next, limit, oldest_first=oldest_first)
         pages.append(page)
     return [[saga.saga_id for saga in page.items] for page in pages]
 
 
 @pytest.mark.parametrize(
-    "saga_filter", [SagaFilter(), SagaFilter(labels={"k": "v"}), SagaFilter(states=[SAGA_STATE_RUNNING])]
+    "saga_filter",
+    [
+        SagaFilter(),
+        SagaFilter(labels={"k": "v"}),
+        SagaFilter(labels={"k": "v", "l": "w"}),
+        SagaFilter(states=[SAGA_STATE_RUNNING]),
+        SagaFilter(states=[SAGA_STATE_RUNNING, SAGA_STATE_COMPENSATED]),
+        SagaFilter(states=[SAGA_STATE_RUNNING, SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED]),
+        SagaFilter(definition="order"),
+        SagaFilter(definition="order", labels={"k": "v"}, states=[SAGA_STATE_RUNNING, SAGA_STATE_COMPENSATED]),
+        SagaFilter(participant="inventory"),
+        SagaFilter(exclusive_key="key"),
+        SagaFilter(parent_saga_id="mother"),
+        SagaFilter(failure_text="odd"),
+        SagaFilter(needs_attention=True, paused=True, overdue=True),
+    ],
+    ids=str,
 )
 async def test_pages_join_without_a_gap_even_within_one_nanosecond(journal: Journal, saga_filter: SagaFilter) -> None:
+    """In both orders, and where several parts of the journal are read side by side."""
+    same: dict[str, Any] = {
+        "labels": {"k": "v", "l": "w"},
+        "exclusive_keys": ("key",),
+        "parent_saga_id": "mother",
+        "failure": Failure(message="odd"),
+        "needs_attention": True,
+        "paused": True,
+        "overdue": True,
+    }
     for number in range(7):
-        await journal.append(start(f"s{number}", create_time_ns=EPOCH_NS + number // 3, labels={"k": "v"}))
+        state = (SAGA_STATE_RUNNING, SAGA_STATE_COMPENSATED)[
+            number % 2 if SAGA_STATE_COMPENSATED in saga_filter.states else 0
+        ]
+        participants = (("inventory",), ("payment", "inventory"), ("inventory", "shipping"))[number % 3]
+        made = {"create_time_ns": EPOCH_NS + number // 3, "state": state, "version": 1 + number % 2}
+        await journal.append(start(f"s{number}", participants=participants, **made, **same))
     assert await collect(journal, saga_filter, 2) == [["s6", "s5"], ["s4", "s3"], ["s2", "s1"], ["s0"]]
     assert await collect(journal, saga_filter, 7) == [["s6", "s5", "s4", "s3", "s2", "s1", "s0"]]
+    assert await collect(journal, saga_filter, 2, True) == [["s0", "s1"], ["s2", "s3"], ["s4", "s5"], ["s6"]]
+    assert await collect(journal, saga_filter, 7, True) == [["s0", "s1", "s2", "s3", "s4", "s5", "s6"]]
 
 
 async def test_a_saga_that_comes_between_pages_does_not_shift_them(journal: Journal) -> None:
@@ -457,8 +581,15 @@ async def test_a_saga_that_comes_between_pages_does_not_shift_them(journal: Jour
 REJECTED = Failure(kind=FAILURE_KIND_REJECTED, step="charge", reason="NO_FUNDS", message="card 12% over_limit")
 SHOWN: list[dict[str, Any]] = [
     {"state": SAGA_STATE_RUNNING, "labels": {"region": "eu", "order": "1"}, "participants": ("inventory",)},
-    {"state": SAGA_STATE_RUNNING, "version": 2, "paused": True, "participants": ("inventory", "payment")},
-    {"state": SAGA_STATE_COMPLETED, "overdue": True, "labels": {"region": "eu", "order": "2"}},
+    {"version": 2, "paused": True, "participants": ("inventory", "payment"), "exclusive_keys": ("a", "b")},
+    {
+        "state": SAGA_STATE_COMPLETED,
+        "overdue": True,
+        "labels": {"region": "eu", "order": "2"},
+        "exclusive_keys": ("b",),
+        "parent_saga_id": "0",
+        "root_saga_id": "0",
+    },
     {"state": SAGA_STATE_COMPENSATED, "definition": "refund", "failure": REJECTED},
     {"state": SAGA_STATE_FAILED, "needs_attention": True, "labels": {"region": "us"}, "failure": Failure(step="ship")},
 ]
@@ -500,6 +631,18 @@ T2, T4 = to_timestamp(EPOCH_NS + 2), to_timestamp(EPOCH_NS + 4)
         (SagaFilter(participant="inventory"), [1, 0]),
         (SagaFilter(participant="payment"), [1]),
         (SagaFilter(participant="pay"), []),
+        (SagaFilter(exclusive_key="b"), [2, 1]),
+        (SagaFilter(exclusive_key="b", states=[SAGA_STATE_RUNNING]), [1]),
+        (SagaFilter(exclusive_key="a", labels={"region": "eu"}), []),
+        (SagaFilter(exclusive_key="b", create_time_from=T2), [2]),
+        (SagaFilter(exclusive_key="B"), []),
+        (SagaFilter(parent_saga_id="0"), [2]),
+        (SagaFilter(parent_saga_id="0", overdue=False), []),
+        (SagaFilter(parent_saga_id="2"), []),
+        (SagaFilter(participant="payment", definition="refund"), []),
+        (SagaFilter(participant="inventory", version=2, paused=True), [1]),
+        (SagaFilter(failure_text="NO_FUNDS", definition="refund", states=[SAGA_STATE_COMPENSATED]), [3]),
+        (SagaFilter(failure_text="NO_FUNDS", definition="order"), []),
         (SagaFilter(failure_text="NO_FUNDS"), [3]),
         (SagaFilter(failure_text="12% over_limit"), [3]),
         (SagaFilter(failure_text="no_funds"), []),
@@ -514,6 +657,8 @@ async def test_a_list_holds_what_the_filter_lets_through(
     for number, fields in enumerate(SHOWN):
         await journal.append(start(str(number), create_time_ns=EPOCH_NS + number, **fields))
     assert await listed(journal, saga_filter) == [str(number) for number in expected]
+    oldest_first = await journal.list_sagas(saga_filter, None, 100, oldest_first=True)
+    assert [saga.saga_id for saga in oldest_first.items] == [str(number) for number in reversed(expected)]
 
 
 # Definitions.
@@ -678,6 +823,22 @@ async def test_g3_a_saga_that_failed_or_has_not_ended_is_never_retired(journal: 
     assert await journal.retire([tombstone(failed), tombstone(running), tombstone(ended("never there"))]) == 0
     assert set(await listed(journal)) == {"failed", "running"}
     assert await journal.count_tombstones() == 0
+
+
+async def test_what_may_yet_be_compensated_is_not_retired(journal: Journal) -> None:
+    """G4: not before its root has ended, FAILED being no end; then root and children go together."""
+    children = [ended(f"child{number}", root_saga_id="root", exclusive_keys=("k",)) for number in range(2)]
+    orphan = ended("orphan", root_saga_id="retired")
+    for append in (start("root", state=SAGA_STATE_FAILED), *children, orphan):
+        await journal.append(append)
+    assert [saga.saga_id for saga in (await journal.ended(LATER_NS, None, 10)).items] == ["orphan"]
+    assert await journal.retire([tombstone(append) for append in (*children, orphan)]) == 1
+    over = show("root", 2, state=SAGA_STATE_COMPLETED, end_time_ns=EPOCH_NS + 5)
+    await journal.append(over)
+    ends = [saga.saga_id for saga in (await journal.ended(LATER_NS, None, 10)).items]
+    assert ends == ["root", "child0", "child1"]
+    assert await journal.retire([tombstone(append) for append in (over, *children)]) == 3
+    assert await listed(journal) == await listed(journal, SagaFilter(exclusive_key="k")) == []
 
 
 async def test_a_saga_that_moved_on_since_it_was_looked_at_is_not_retired(journal: Journal) -> None:

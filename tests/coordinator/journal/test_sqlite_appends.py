@@ -92,3 +92,8 @@ def test_a_probe_commits_and_leaves_no_trace(db: sqlite3.Connection) -> None:
     assert ends == ["COMMIT"]
     assert db.total_changes > before
     assert db.execute("SELECT count(*) FROM probes").fetchone() == (0,)
+
+
+def test_a_key_that_is_named_twice_does_not_fail_the_group(db: sqlite3.Connection) -> None:
+    assert write(db, start("a", exclusive_keys=("k", "k")), start("b", exclusive_keys=("k",))) == [None, None]
+    assert db.execute("SELECT key, saga FROM exclusive_keys").fetchall() == [("k", 1), ("k", 2)]

@@ -1,5 +1,7 @@
 # ruff: noqa: ASYNC240 - these files are small and local
+import re
 import sqlite3
+import string
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,11 @@ from coordinator.journal.sqlite_database import (
     sqlite_code,
     transaction,
 )
+from coordinator.journal.sqlite_sagas import find_saga
 
-SCHEMA_1 = (Path(__file__).parent / "schema_1.sql").read_text()
+OLDER = {version: (Path(__file__).parent / f"schema_{version}.sql").read_text() for version in range(1, SCHEMA_VERSION)}
+COMMENT = re.compile("--.*")
+SPACES = str.maketrans("", "", string.whitespace)
 
 
 @pytest.fixture
@@ -152,9 +157,11 @@ def test_codes_are_primary_ones() -> None:
 # Schema versions.
 
 
-def make_version_1(path: Path) -> None:
-    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
-    make(path, f"PRAGMA journal_mode = WAL; {marks} {SCHEMA_1} INSERT INTO descriptors VALUES ('d', x'00');")
+def make_older(path: Path, version: int) -> None:
+    """A journal of an older schema version, with a saga in it."""
+    marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};"
+    saga = "INSERT INTO sagas VALUES (1, 'a', 'u', 1, 2, 7, NULL, NULL, NULL, 0, 0, 0, NULL, '', '{}');"
+    make(path, f"PRAGMA journal_mode = WAL; {marks} {OLDER[version]} {saga} INSERT INTO events VALUES (1, 1, x'00');")
 
 
 async def schema_of(path: Path) -> set[tuple[str, str]]:
@@ -163,22 +170,28 @@ async def schema_of(path: Path) -> set[tuple[str, str]]:
     sql = "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
     rows: list[tuple[str, str]] = await database.run(lambda db: db.execute(sql).fetchall())
     await database.close()
-    return {(name, " ".join(text.split())) for name, text in rows}
+    return {(name, COMMENT.sub("", text).translate(SPACES)) for name, text in rows}
 
 
-async def test_an_old_journal_is_brought_up_to_date_and_keeps_what_it_holds(path: Path, tmp_path: Path) -> None:
-    make_version_1(path)
+@pytest.mark.parametrize("version", OLDER)
+async def test_an_old_journal_is_brought_up_to_date_and_keeps_what_it_holds(
+    path: Path, tmp_path: Path, version: int
+) -> None:
+    make_older(path, version)
     assert await schema_of(path) == await schema_of(tmp_path / "new.db")
     database = await open_for_writing(path)
     assert await pragma(database, "user_version") == SCHEMA_VERSION
-    assert await database.run(lambda db: db.execute("SELECT digest FROM descriptors").fetchall()) == [("d",)]
+    assert await database.run(lambda db: db.execute("SELECT body FROM events").fetchall()) == [(b"\0",)]
+    found = await database.run(lambda db: find_saga(db, "a"))
+    assert found is not None
+    assert (found.root_saga_id, found.exclusive_keys, found.last_sequence) == ("", (), 1)
     await database.close()
 
 
 async def test_a_migration_that_breaks_off_leaves_the_journal_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_version_1(path)
+    make_older(path, 1)
     monkeypatch.setattr(sqlite_database, "MIGRATIONS", {1: "CREATE TABLE half (a); CREATE TABLE sagas (a);"})
     with pytest.raises(JournalUnavailable, match="already exists"):
         await open_for_writing(path)
@@ -202,7 +215,7 @@ async def test_who_only_looks_leaves_an_old_an_empty_and_a_missing_file_as_it_is
     with pytest.raises(NotAJournal, match="empty"):
         await open_beside(path)
     assert path.read_bytes() == b""
-    make_version_1(path)
+    make_older(path, 1)
     before = path.read_bytes()
     with pytest.raises(SchemaTooOld, match="version 1"):
         await open_beside(path)

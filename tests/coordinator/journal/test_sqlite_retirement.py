@@ -103,9 +103,29 @@ async def test_live_sagas_go_on_between_the_batches(journal: SqliteJournal) -> N
 
 async def test_deleting_walks_indexes_only(journal: SqliteJournal, path: Path) -> None:
     db = sqlite3.connect(path)
-    for name in ("delete_labels", "delete_events", "delete_saga", "drop_tombstones", "create_saga"):
+    for name in (
+        "delete_labels",
+        "delete_keys",
+        "delete_events",
+        "delete_saga",
+        "drop_tombstones",
+        "create_saga",
+        "leave_tombstone",
+    ):
         marks = [None] * QUERIES[name].count("?")
         plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {QUERIES[name]}", marks)]
         scans = [step for step in plan if step.startswith("SCAN")]
         assert [scan for scan in scans if not any(word in scan for word in _NOT_TABLES)] == [], plan
     db.close()
+
+
+async def test_nothing_is_left_of_a_retired_saga_but_its_tombstone(journal: SqliteJournal, path: Path) -> None:
+    retired = ended("a", 3, labels={"order": "1"}, exclusive_keys=("k", "l"))
+    await journal.append(retired)
+    await journal.append(start("b", labels={"order": "1"}, exclusive_keys=("k",)))
+    await retire(journal, [retired])
+    db = sqlite3.connect(path)
+    tables = ("sagas", "events", "labels", "exclusive_keys", "tombstones")
+    rows = [db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+    db.close()
+    assert rows == [1, 1, 1, 1, 1]  # the other saga's, and the tombstone

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.core.instants import to_timestamp
 from coordinator.journal.errors import UnreadableSaga
 from coordinator.journal.port import Append
 from coordinator.journal.queries import SCHEMA
 from coordinator.journal.sqlite_appends import encode_append, write_appends
 from coordinator.journal.sqlite_listing import failure_mentions
-from coordinator.journal.sqlite_sagas import decode_events, find_saga, list_sagas, read_events
+from coordinator.journal.sqlite_sagas import decode_events, find_saga, keyed_sagas, list_sagas, read_events
 from saga.v1.coordinator_pb2 import SagaFilter
 from saga.v1.types_pb2 import FAILURE_KIND_UNREADABLE, Failure
 from tests.coordinator.journal.builders import EPOCH_NS, UNKNOWN_EVENT, start
+
+LATER = to_timestamp(EPOCH_NS + 1)
 
 
 @pytest.fixture
@@ -94,11 +97,42 @@ def test_a_damaged_failure_does_not_take_the_list_with_it(db: sqlite3.Connection
     assert list_sagas(db, SagaFilter(failure_text="R"), None, 10).items == []
 
 
-def test_a_rare_label_is_found_among_many_of_a_common_one(db: sqlite3.Connection) -> None:
+@pytest.mark.parametrize(
+    ("saga_filter", "walked"),
+    [
+        (SagaFilter(labels={"region": "eu", "order": "17"}), "walked.name = 'order'"),
+        (SagaFilter(labels={"region": "eu"}, paused=True), "sagas_paused"),
+        (SagaFilter(labels={"region": "eu"}, definition="order"), "walked.name = 'region'"),
+        (SagaFilter(labels={"order": "17"}, paused=True, create_time_from=LATER), "walked.name = 'order'"),
+    ],
+    ids=str,
+)
+def test_a_list_goes_where_it_meets_the_fewest(db: sqlite3.Connection, saga_filter: SagaFilter, walked: str) -> None:
+    """Within the time asked for; of those that are as long the first: likely the shorter one as a journal grows."""
     appends = [start(f"s{number}", labels={"region": "eu", "order": str(number)}) for number in range(50)]
-    write(db, *appends)
+    found = start("found", create_time_ns=EPOCH_NS + 1, paused=True, labels={"region": "eu", "order": "50"})
+    write(db, *appends, found)
     statements: list[str] = []
     db.set_trace_callback(statements.append)
-    page = list_sagas(db, SagaFilter(labels={"region": "eu", "order": "17"}), None, 10)
-    assert [saga.saga_id for saga in page.items] == ["s17"]
-    assert "walked.name = 'order'" in statements[-1]
+    list_sagas(db, saga_filter, None, 10)
+    assert walked in statements[-1]
+
+
+def test_no_pin_is_no_saga(db: sqlite3.Connection) -> None:
+    write(db, start("a"))
+    assert list_sagas(db, SagaFilter(definition="nobody"), None, 10).items == []
+
+
+def test_damaged_keys_do_not_take_the_list_with_it(db: sqlite3.Connection) -> None:
+    write(db, start("a", exclusive_keys=("k",)), start("b", exclusive_keys=("k",)))
+    db.execute("UPDATE sagas SET exclusive_keys = 'not json' WHERE saga_id = 'a'")
+    assert [(saga.saga_id, saga.exclusive_keys) for saga in keyed_sagas(db, None, 10).items] == [
+        ("a", ()),
+        ("b", ("k",)),
+    ]
+
+
+def test_a_saga_without_keys_pays_nothing_for_those_that_have_some(db: sqlite3.Connection) -> None:
+    write(db, start("a"))
+    assert db.execute("SELECT exclusive_keys, root_saga_id FROM sagas").fetchall() == [(None, "")]
+    assert db.execute("SELECT count(*) FROM exclusive_keys").fetchone() == (0,)

@@ -8,11 +8,13 @@ from pathlib import Path
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, RenderableType
 
-from saga.v1.coordinator_pb2 import OperationProgress, Saga, Step
+from saga.v1.coordinator_pb2 import KeyWait, OperationProgress, ParentWait, Saga, Step, StepWait, TimerWait, Wait
 from saga.v1.types_pb2 import (
     FAILURE_KIND_LOST,
     FAILURE_KIND_REJECTED,
     SAGA_STATE_COMPENSATED,
+    SAGA_STATE_PENDING,
+    SAGA_STATE_RUNNING,
     STEP_KIND_COMPENSATABLE,
     STEP_STATE_COMPENSATED,
     STEP_STATE_REJECTED,
@@ -66,6 +68,30 @@ def test_a_timeline_has_what_was_started_in_the_order_of_its_start() -> None:
         "+0.021 s 0.008 s ship COMPENSATABLE execute 1 REJECTED ADDRESS_NOT_SERVED REJECTED",
         "+0.030 s unknown charge COMPENSATABLE compensate 1 COMPENSATED",
         "+0.040 s 0.010 s reserve COMPENSATABLE compensate 1 COMPENSATED",
+    ]
+
+
+def test_sagas_show_why_they_went_back_and_what_they_wait_for() -> None:
+    refused = Failure(kind=FAILURE_KIND_REJECTED, reason="ACCOUNT_CLOSED", step="credit")
+    waits = [
+        Wait(exclusive_key=KeyWait(key="account:ada", holder_saga_id="one")),
+        Wait(timer=TimerWait(reason="deadline")),
+    ]
+    found = [
+        Saga(saga_id="one", state=SAGA_STATE_RUNNING, waits=[Wait(step=StepWait(step="credit"))]),
+        Saga(saga_id="two", state=SAGA_STATE_PENDING, waits=waits),
+        Saga(saga_id="three", state=SAGA_STATE_COMPENSATED, failure=refused),
+        Saga(saga_id="four", state=SAGA_STATE_RUNNING, waits=[Wait(parent=ParentWait(saga_id="five"))]),
+    ]
+
+    title, header, _, *rows = printed(show.sagas("Who waits", found))
+
+    assert (title, header) == ("Who waits", "saga state failure waits for")
+    assert rows == [
+        "one RUNNING step credit",
+        "two PENDING account:ada after one, deadline",
+        "three COMPENSATED REJECTED ACCOUNT_CLOSED in step credit",
+        "four RUNNING saga five",
     ]
 
 

@@ -1,0 +1,1 @@
+"""The messages of the marketplace, with the Python that protoc makes of them."""

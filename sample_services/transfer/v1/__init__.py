@@ -1,0 +1,1 @@
+"""The messages of the banks, with the Python that protoc makes of them."""
