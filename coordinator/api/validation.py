@@ -17,7 +17,7 @@ from coordinator.core.definition import LABEL_KEY, STEP_NAME, Problem
 from coordinator.core.instants import from_duration, from_timestamp
 from coordinator.engine.errors import InvalidRequest
 from saga.v1 import coordinator_pb2 as pb
-from saga.v1 import participant_pb2
+from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest
 from saga.v1.types_pb2 import SagaState
 
 # A client names a saga; one that runs as a step of another is named by its parent and the step: `order-1/parcel`.
@@ -72,9 +72,7 @@ def _not_a_saga_id(path: str, saga_id: str) -> Problem:
     )
 
 
-StepRequest: TypeAlias = (
-    participant_pb2.ExecuteRequest | participant_pb2.CompensateRequest | participant_pb2.ConfirmRequest
-)
+StepRequest: TypeAlias = ExecuteRequest | CompensateRequest | ConfirmRequest
 
 
 def check_step_request(request: StepRequest) -> Iterator[Problem]:
@@ -89,7 +87,7 @@ def check_step_request(request: StepRequest) -> Iterator[Problem]:
     for name, expected in _EXPECTED_OF_CONTEXT.items():
         if not getattr(context, name):
             yield Problem(f"context.{name}", f"no {name} is given", expected)
-        yield from _check_text(f"context.{name}", getattr(context, name), limits.MESSAGE_BYTES_MAX // 1024)
+        yield from _check_text(f"context.{name}", getattr(context, name), limits.CONTEXT_TEXT_BYTES_MAX)
     if context.HasField("deadline"):
         yield from _check_instant("context.deadline", context.deadline)
     yield from _check_labels("context.labels", context.labels)

@@ -26,6 +26,7 @@ FAILURE_REASON_BYTES_MAX: Final = 64
 FAILURE_METADATA_ENTRIES_MAX: Final = 32
 FAILURE_METADATA_BYTES_MAX: Final = 4096
 REASON_BYTES_MAX: Final = 1024  # why a client cancels, for people
+CONTEXT_TEXT_BYTES_MAX: Final = 2048  # uids and keys of another coordinator
 LABELS_MAX: Final = 64
 LABEL_KEY_LENGTH_MAX: Final = 63
 LABEL_VALUE_BYTES_MAX: Final = 256
@@ -68,9 +69,7 @@ POLL_AFTER_MAX_NS: Final = DAY_NS
 SAGA_TIMEOUT_MAX_NS: Final = 366 * DAY_NS
 START_AHEAD_MAX_NS: Final = 366 * DAY_NS
 SAGA_DEPTH_MAX: Final = 8  # sagas above a saga, each a step of the next
-CHILD_POLL_MIN_NS: Final = (
-    50 * MILLISECOND_NS
-)  # how often a parent looks at its child, which grows with the child's age
+CHILD_POLL_MIN_NS: Final = 50 * MILLISECOND_NS  # a parent looks at its child the less often the longer it is quiet
 CHILD_POLL_MAX_NS: Final = 30 * SECOND_NS
 UNFINISHED_SAGAS_MAX: Final = 100_000
 ADMISSION_RETRY_AFTER_NS: Final = SECOND_NS

@@ -210,13 +210,16 @@ class Bench:
         """Kill this engine, and put another one on what was durable."""
         journal = self.journal.reopen()
         await self.engine.close()
-        return Bench(journal, self.clock)
+        again = Bench(journal, self.clock)
+        await again.engine.open()
+        return again
 
 
 @asynccontextmanager
 async def bench(**options: Anything) -> AsyncGenerator[Bench, None]:
     """A bench that is closed in the end, and must not leave anybody behind who follows a saga."""
     made = Bench(**options)
+    await made.engine.open()
     try:
         yield made
     finally:

@@ -7,8 +7,8 @@ from coordinator.core import limits
 from coordinator.core.instants import from_duration
 from coordinator.dataflow.check import check
 from coordinator.engine import admission
-from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.errors import InvalidRequest
+from coordinator.engine.loaded import LoadedDefinition
 from coordinator.journal.port import DefinitionVersion
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from tests.coordinator.engine.bench import TEXT, definition, descriptions, request, step, text
@@ -23,14 +23,14 @@ def loaded(**fields: Anything) -> LoadedDefinition:
 
 def problems(asked: StartSagaRequest, **fields: Anything) -> list[str]:
     with pytest.raises(InvalidRequest) as refused:
-        admission.created(asked, loaded(**fields), "uid")
+        admission.created(asked, loaded(**fields), "uid", {})
     return [problem.path for problem in refused.value.problems]
 
 
 def test_the_first_event_says_what_was_asked_for() -> None:
     asked = request(labels={"a": "1"})
     asked.start_time.FromSeconds(5)
-    created = admission.created(asked, loaded(), "uid")
+    created = admission.created(asked, loaded(), "uid", {})
     assert (created.uid, created.definition, created.version) == ("uid", "order", 3)
     assert created.input == asked.input
     assert created.labels == {"a": "1"}
@@ -40,7 +40,7 @@ def test_the_first_event_says_what_was_asked_for() -> None:
 
 
 def test_what_was_not_asked_for_is_not_set() -> None:
-    assert not admission.created(request(), loaded(), "uid").HasField("start_time")
+    assert not admission.created(request(), loaded(), "uid", {}).HasField("start_time")
 
 
 @pytest.mark.parametrize(("asked_s", "limit_s", "shorter_s"), [(5, None, 5), (None, 7, 7), (5, 7, 5), (9, 7, 7)])
@@ -49,11 +49,11 @@ def test_the_shorter_timeout_counts(asked_s: int | None, limit_s: int | None, sh
     if asked_s:
         asked.timeout.FromSeconds(asked_s)
     fields = {"timeout": {"seconds": limit_s}} if limit_s else {}
-    assert from_duration(admission.created(asked, loaded(**fields), "uid").timeout) == shorter_s * limits.SECOND_NS
+    assert from_duration(admission.created(asked, loaded(**fields), "uid", {}).timeout) == shorter_s * limits.SECOND_NS
 
 
 def test_the_definitions_labels_are_beside_the_requests() -> None:
-    created = admission.created(request(value="Delft", labels={"a": "1"}), loaded(labels={"city": "input.text"}), "u")
+    created = admission.created(request(value="Delft", labels={"a": "1"}), loaded(labels={"city": "input.text"}), "u", {})
     assert created.labels == {"a": "1", "city": "Delft"}
 
 
