@@ -17,12 +17,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from coordinator.api.definitions import DefinitionService
+from coordinator.api.directory import DirectoryService
 from coordinator.api.reflection import SHARED_FILES
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.config import Settings
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock, SystemClock
+from coordinator.engine.compatibility import Compatibility
 from coordinator.engine.definitions import Definitions
 from coordinator.engine.engine import Engine
 from coordinator.engine.retention import Retention, RetentionPolicy
@@ -70,7 +72,12 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         world = World(journal, directory, clock, Changes(), Tasks(), random.random)
         engine = Engine(world, Definitions(journal, directory.descriptions, clock), settings.unfinished_sagas_max)
         stack.push_async_callback(engine.close)
-        server = Server(SagaService(engine, journal, clock), DefinitionService(engine.definitions, journal), directory)
+        compatibility = Compatibility(journal, directory.descriptions)
+        directory.on_change(compatibility.changed)
+        await stack.enter_async_context(compatibility.running())
+        definitions = DefinitionService(engine.definitions, journal)
+        participants = DirectoryService(directory, compatibility.problems)
+        server = Server(SagaService(engine, journal, clock), definitions, participants, directory)
         address = await _start(server, settings.listen)
         stack.push_async_callback(server.stop, _CLIENTS_GRACE_S)
         await stack.enter_async_context(_retaining(settings, journal, clock))

@@ -40,7 +40,12 @@ class Server:
     """Serves one coordinator."""
 
     def __init__(
-        self, sagas: SagaService, definitions: DefinitionService, directory: Directory, gates: Gates | None = None
+        self,
+        sagas: SagaService,
+        definitions: DefinitionService,
+        participants: DirectoryService,
+        directory: Directory,
+        gates: Gates | None = None,
     ) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -48,7 +53,7 @@ class Server:
         self._server.add_generic_rpc_handlers(
             [
                 handler_of(_COORDINATOR, sagas, gates),
-                handler_of(_DIRECTORY, DirectoryService(directory), gates),
+                handler_of(_DIRECTORY, participants, gates),
                 handler_of(_DEFINITIONS, definitions, gates),
             ]
         )
