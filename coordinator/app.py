@@ -17,12 +17,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 from coordinator.api.definitions import DefinitionService
+from coordinator.api.directory import DirectoryService
+from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import SHARED_FILES
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.config import Settings
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock, SystemClock
+from coordinator.engine.compatibility import Compatibility
 from coordinator.engine.definitions import Definitions
 from coordinator.engine.engine import Engine
 from coordinator.engine.retention import Retention, RetentionPolicy
@@ -72,8 +75,21 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         directory.on_change(definitions.look_again)
         engine = Engine(world, definitions, settings.unfinished_sagas_max)
         stack.push_async_callback(engine.close)
+        definitions = Definitions(journal, directory.descriptions, clock)
+        directory.on_change(definitions.look_again)
+        engine = Engine(world, definitions, settings.unfinished_sagas_max)
+        stack.push_async_callback(engine.close)
         await engine.open()
-        server = Server(SagaService(engine, journal, clock), DefinitionService(engine.definitions, journal), directory)
+        compatibility = Compatibility(journal, directory.descriptions)
+        directory.on_change(compatibility.changed)
+        await stack.enter_async_context(compatibility.running())
+        server = Server(
+            SagaService(engine, journal, clock),
+            DefinitionService(definitions, journal),
+            DirectoryService(directory, compatibility.problems, definitions),
+            ParticipantService(engine.children, definitions),
+            directory,
+        )
         address = await _start(server, settings.listen)
         stack.push_async_callback(server.stop, _CLIENTS_GRACE_S)
         await stack.enter_async_context(_retaining(settings, journal, clock))

@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from coordinator.api.definitions import DefinitionService
 from coordinator.api.directory import DirectoryService
+from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import Reflection
 from coordinator.api.rpc import Gates, handler_of
 from coordinator.api.sagas import SagaService
@@ -41,7 +42,13 @@ class Server:
     """Serves one coordinator."""
 
     def __init__(
-        self, sagas: SagaService, definitions: DefinitionService, directory: Directory, gates: Gates | None = None
+        self,
+        sagas: SagaService,
+        definitions: DefinitionService,
+        participants: DirectoryService,
+        children: ParticipantService,
+        directory: Directory,
+        gates: Gates | None = None,
     ) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
@@ -49,8 +56,9 @@ class Server:
         self._server.add_generic_rpc_handlers(
             [
                 handler_of(_COORDINATOR, sagas, gates),
-                handler_of(_DIRECTORY, DirectoryService(directory), gates),
+                handler_of(_DIRECTORY, participants, gates),
                 handler_of(_DEFINITIONS, definitions, gates),
+                handler_of(_PARTICIPANT, children, gates),
             ]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

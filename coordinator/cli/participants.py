@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
+from rich.text import Text
 
 from coordinator.cli import times
 from coordinator.cli.connection import connect
 from coordinator.cli.options import OutputOption
-from coordinator.cli.output import Format, short_name, show, show_json, table
+from coordinator.cli.output import Format, short_name, show, show_json, table, visible
 from coordinator.cli.payloads import to_json
 from saga.v1 import coordinator_pb2 as pb
 
@@ -29,7 +32,7 @@ def participants(ctx: typer.Context, output: OutputOption = Format.TEXT) -> None
         for participant in found:
             show_json(to_json(participant))
     else:
-        show(table(_HEADERS, [_row(participant) for participant in found]))
+        show(*_shown(found))
 
 
 @commands.command(epilog="Example: saga participants refresh inventory")
@@ -45,7 +48,22 @@ def refresh(
     if output is Format.JSON:
         show_json(to_json(participant), indent=2)
     else:
-        show(table(_HEADERS, [_row(participant)]))
+        show(*_shown([participant]))
+
+
+def _shown(participants: Sequence[pb.Participant]) -> list[RenderableType]:
+    """A table, and below it each problem in a line of its own: they are sentences, too long for a column."""
+    lines = [
+        Text.assemble((visible(participant.name), "bold"), f": {visible(problem)}")
+        for participant in participants
+        for problem in _problems(participant)
+    ]
+    rows = table(_HEADERS, [_row(participant) for participant in participants])
+    return [rows, Text(), *lines] if lines else [rows]
+
+
+def _problems(participant: pb.Participant) -> list[str]:
+    return [problem for problem in (participant.last_failure, *participant.problems) if problem]
 
 
 def _row(participant: pb.Participant) -> tuple[str, ...]:
@@ -57,5 +75,5 @@ def _row(participant: pb.Participant) -> tuple[str, ...]:
         description.version,
         " ".join(action.name for action in description.actions),
         times.instant(participant.describe_time) if participant.HasField("describe_time") else "",
-        "; ".join(problem for problem in (participant.last_failure, *participant.problems) if problem),
+        str(len(_problems(participant)) or ""),
     )

@@ -114,3 +114,6 @@ DRAIN_DEFAULT_NS: Final = 10 * SECOND_NS
 # Participants.
 DESCRIBE_TIMEOUT_NS: Final = 5 * SECOND_NS
 CONNECT_BACKOFF_MAX_NS: Final = 5 * SECOND_NS
+COMPARED_MESSAGES_MAX: Final = 10_000  # pairs of messages below one type of an action
+COMPATIBILITY_INTERVAL_NS: Final = 5 * MINUTE_NS  # and at once when a participant describes itself otherwise
+COMPATIBILITY_WARNINGS_MAX: Final = 100  # lines in the log that one look at all participants can lead to

@@ -11,8 +11,10 @@ from typing import Final
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from coordinator.core.compatibility import incompatible_reader, incompatible_writer
 from coordinator.core.definition import BUILT_IN, StepPlan
 from coordinator.core.descriptors import WELL_KNOWN, closure, merge
+from coordinator.dataflow.program import EMPTY
 from coordinator.engine.loaded import LoadedDefinition
 from saga.v1.participant_pb2 import Action, DescribeResponse, RejectionReason
 from saga.v1.types_pb2 import StepKind
@@ -81,7 +83,11 @@ def why_misfit(parent: LoadedDefinition, step: StepPlan, child: LoadedDefinition
         return f"{of} takes `{child.definition.input_type}`, not `{checked.input}`"
     if child.output_type != checked.output:
         return f"{of} yields `{child.output_type}`, not `{checked.output}`"
-    return None
+    then, now = parent.program.types, child.program.types
+    misread = incompatible_reader(then.descriptor(checked.input), now.descriptor(checked.input))
+    if checked.output != EMPTY:
+        misread += incompatible_writer(then.descriptor(checked.output), now.descriptor(checked.output))
+    return f"{of} means something else by its types: {misread[0]}" if misread else None
 
 
 NOTHING: Final = Offer(DescribeResponse(participant=BUILT_IN, descriptors=FileDescriptorSet(file=WELL_KNOWN.file)), ())

@@ -14,10 +14,13 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from coordinator.api.definitions import DefinitionService
+from coordinator.api.directory import DirectoryService
+from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import SHARED_FILES
 from coordinator.api.rpc import Gates
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
+from coordinator.engine.compatibility import Compatibility
 from coordinator.participants.directory import Directory
 from saga.v1.coordinator_pb2_grpc import CoordinatorServiceStub, ParticipantDirectoryServiceStub
 from saga.v1.definition_pb2_grpc import DefinitionServiceStub
@@ -52,10 +55,15 @@ async def serving(
 ) -> AsyncGenerator[Api, None]:
     """Serve until the context is left."""
     bench = bench or Bench()
+    await bench.engine.open()
     async with Directory(targets or {}, shared=SHARED_FILES) as directory:
         server = Server(
             SagaService(bench.engine, bench.journal, bench.clock),
             DefinitionService(bench.definitions, bench.journal),
+            DirectoryService(
+                directory, Compatibility(bench.journal, directory.descriptions).problems, bench.definitions
+            ),
+            ParticipantService(bench.engine.children, bench.definitions),
             directory,
             gates,
         )

@@ -11,8 +11,11 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from coordinator.api.definitions import DefinitionService
+from coordinator.api.directory import DirectoryService
+from coordinator.api.participant import ParticipantService
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
+from coordinator.engine.compatibility import Compatibility
 from coordinator.participants.directory import Directory
 from tests.coordinator.api.serving import Api, serving
 from tests.coordinator.engine.bench import Bench
@@ -84,4 +87,8 @@ async def test_the_address_has_the_port_that_was_picked() -> None:
 
 def _server(bench: Bench) -> Server:
     sagas = SagaService(bench.engine, bench.journal, bench.clock)
-    return Server(sagas, DefinitionService(bench.definitions, bench.journal), Directory({}))
+    directory = Directory({})
+    problems = Compatibility(bench.journal, directory.descriptions).problems
+    participants = DirectoryService(directory, problems, bench.definitions)
+    children = ParticipantService(bench.engine.children, bench.definitions)
+    return Server(sagas, DefinitionService(bench.definitions, bench.journal), participants, children, directory)

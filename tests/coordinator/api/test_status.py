@@ -31,6 +31,8 @@ TABLE: list[tuple[Exception, str, str, set[str]]] = [
     (engine.InvalidDefinition([PROBLEM]), "INVALID_ARGUMENT", "DEFINITION_INVALID", {"BadRequest"}),
     (engine.DefinitionNotFound("order", 1), "NOT_FOUND", "DEFINITION_NOT_FOUND", set()),
     (engine.DefinitionDeprecated("order", 1), "FAILED_PRECONDITION", "DEFINITION_DEPRECATED", set()),
+    (engine.NoChildFits("order", "ship", "parcel", "gone"), "FAILED_PRECONDITION", "NO_CHILD_FITS", set()),
+    (engine.KeyReused("k"), "FAILED_PRECONDITION", "KEY_REUSED", set()),
     (engine.StartedDifferently("s"), "ALREADY_EXISTS", "SAGA_EXISTS", set()),
     (engine.SagaRetired("s", "COMPLETED"), "ALREADY_EXISTS", "SAGA_EXISTS", set()),
     (engine.SequenceMismatch("s", 1, 2), "ABORTED", "SEQUENCE_MISMATCH", set()),

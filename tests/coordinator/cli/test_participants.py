@@ -18,13 +18,17 @@ DOWN = pb.Participant(
     target="127.0.0.1:50062",
     state=pb.PARTICIPANT_STATE_UNDESCRIBED,
     last_failure="connection refused",
-    problems=["a clash"],
+    problems=["a clash", "a \x1b[31mred one"],
 )
 SHOWN = """\
 NAME       TARGET           STATE        VERSION  ACTIONS                  DESCRIBED                 PROBLEMS
 inventory  127.0.0.1:50061  READY        1.2      ReserveStock CheckStock  2026-09-21T14:13:20.000Z  -
-payment    127.0.0.1:50062  UNDESCRIBED  -        -                        -                         connection refused; a clash
-"""  # noqa: E501  # as wide as it is
+payment    127.0.0.1:50062  UNDESCRIBED  -        -                        -                         3
+
+payment: connection refused
+payment: a clash
+payment: a \\x1b[31mred one
+"""
 
 
 @pytest.fixture

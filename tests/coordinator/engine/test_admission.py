@@ -53,7 +53,9 @@ def test_the_shorter_timeout_counts(asked_s: int | None, limit_s: int | None, sh
 
 
 def test_the_definitions_labels_are_beside_the_requests() -> None:
-    created = admission.created(request(value="Delft", labels={"a": "1"}), loaded(labels={"city": "input.text"}), "u", {})
+    created = admission.created(
+        request(value="Delft", labels={"a": "1"}), loaded(labels={"city": "input.text"}), "u", {}
+    )
     assert created.labels == {"a": "1", "city": "Delft"}
 
 

@@ -45,9 +45,9 @@ async def test_g11_other_descriptors_are_another_version() -> None:
 
 async def test_g13_a_definition_with_problems_is_not_stored_and_all_are_named() -> None:
     async with bench() as b:
-        wrong = definition(step("a", input="nothing"), step("b", participant="nobody"), exclusive_keys=["input.text"])
+        wrong = definition(step("a", input="nothing"), step("b", participant="nobody"), exclusive_keys=["1"])
         problems = await b.definitions.validate(wrong)
-        assert {problem.path.partition(".")[0] for problem in problems} == {"steps[0]", "steps[1]", "exclusive_keys"}
+        assert {problem.path.partition(".")[0] for problem in problems} == {"steps[0]", "steps[1]", "exclusive_keys[0]"}
         with pytest.raises(InvalidDefinition) as refused:
             await b.definitions.register(wrong)
         assert refused.value.problems == problems
