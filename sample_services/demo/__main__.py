@@ -19,11 +19,13 @@ from sample_services.demo import hints, show
 from sample_services.demo.processes import ServerFailed, Supervisor
 from sample_services.demo.sample import Example, Sample
 from sample_services.demo.stage import SceneFailed, Stage
+from sample_services.marketplace.demo import Marketplace
 from sample_services.orders.demo import Orders
 from sample_services.purchase.demo import Purchases
+from sample_services.transfer.demo import Transfers
 from sample_services.travel.demo import Travel
 
-SAMPLES: Final = (Orders, Travel, Accounts, Purchases)
+SAMPLES: Final = (Orders, Travel, Accounts, Purchases, Transfers, Marketplace)
 
 _WELL_KNOWN_ADDRESS: Final = "127.0.0.1:7400"  # where the command line looks unless it is told otherwise
 _FAILED: Final = 1

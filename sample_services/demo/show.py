@@ -50,7 +50,7 @@ def timeline(saga: Saga) -> Table:
     """Return what was done for a saga, in the order in which it was begun."""
     title = Text(f"Saga {saga.saga_id}: ").append(_state(saga.state, SagaState))
     if saga.HasField("failure"):
-        title.append(f", because of {_failure(saga.failure)} in step {saga.failure.step}")
+        title.append(f", because of {_cause(saga.failure)}")
     table = _table(title, "began", "took", "step", "kind", "operation", "attempts", "last failure", "step is now")
     begin = saga.create_time.ToDatetime()
     for started in sorted(_started(saga), key=lambda each: each.progress.start_time.ToNanoseconds()):
@@ -72,7 +72,7 @@ def sagas(title: str, found: Sequence[Saga]) -> Table:
     """Return how sagas stand: why they went back, and what they wait for."""
     table = _table(Text(title), "saga", "state", "failure", "waits for")
     for saga in found:
-        failure = f"{_failure(saga.failure)} in step {saga.failure.step}" if saga.HasField("failure") else ""
+        failure = _cause(saga.failure) if saga.HasField("failure") else ""
         _add(table, saga.saga_id, _state(saga.state, SagaState), failure, ", ".join(map(_subject, saga.waits)))
     return table
 
@@ -135,6 +135,10 @@ def _seconds(time: datetime, since: datetime, sign: str = "") -> str:
 def _failure(failure: Failure) -> str:
     kind = FailureKind.Name(failure.kind).removeprefix("FAILURE_KIND_")
     return f"{kind} {failure.reason}".rstrip()
+
+
+def _cause(failure: Failure) -> str:
+    return f"{_failure(failure)} in step {failure.step}" if failure.step else _failure(failure)
 
 
 def _state(value: int, enum: type) -> Text:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 DEMO = (sys.executable, "-m", "sample_services.demo")
 SCRIPTS = Path(sys.executable).parent
 WAIT_S = 120
-STARTS = 15 + 1 + 3  # services, the coordinator, and what is started again after a kill
+STARTS = 18 + 1 + 5  # services, the coordinator, and what is started again after a kill
 SCENES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("order-1001", "COMPLETED", ()),
     (
@@ -54,6 +54,33 @@ SCENES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "purchase-1002",
         "COMPENSATED, because of REJECTED OUT_OF_STOCK in step inventory",
         (r"credit +COMPENSATABLE +compensate.*\n.*debit +COMPENSATABLE +compensate",),
+    ),
+    ("transfer-1001", "COMPLETED", ()),
+    (
+        "transfer-1002",
+        "COMPENSATED, because of REJECTED ACCOUNT_CLOSED in step credit",
+        (r"debit +COMPENSATABLE +compensate +\d+ +COMPENSATED",),
+    ),
+    ("market-1001", "COMPLETED", tuple(rf"parcel_{n} +RESERVABLE +confirm" for n in (1, 2, 3))),
+    *((f"market-1001/parcel_{n}", "COMPLETED", (r"charge +COMPENSATABLE +execute +[2-9]\d* +LOST",)) for n in (1, 2, 3)),
+    (
+        "market-1002",
+        "COMPENSATED, because of REJECTED OUT_OF_STOCK in step parcel_3",
+        tuple(rf"parcel_{n} +RESERVABLE +compensate +\d+ +COMPENSATED" for n in (1, 2)),
+    ),
+    *((f"market-1002/parcel_{n}", "COMPENSATED", ()) for n in (1, 2, 3)),
+    (
+        "market-1003",
+        "COMPENSATED, because of REJECTED PAYOUT_BLOCKED in step pay",
+        tuple(rf"parcel_{n} +RESERVABLE +compensate +\d+ +COMPENSATED" for n in (1, 2, 3)),
+    ),
+    *(
+        (
+            f"market-1003/parcel_{n}",
+            "COMPENSATED",
+            (r"ship +COMPENSATABLE +compensate", r"reserve +RESERVABLE +compensate"),
+        )
+        for n in (1, 2, 3)
     ),
 )
 """Every saga that is shown, how it ends, and what its timeline must have."""
@@ -100,6 +127,8 @@ def test_every_scene_goes_well_and_the_sums_add_up() -> None:
         for trace in traces:
             assert re.search(trace, timeline), f"{trace} is not in\n{timeline}"
     assert len(re.findall(r"^Saga ", shown, re.MULTILINE)) == len(SCENES)
+    assert re.search(r"transfer-1101 +RUNNING +step credit", shown)
+    assert re.search(r"transfer-1102 +PENDING .*account:ada@north after transfer-1101", shown)
     assert "All sums add up." in shown
     assert len(processes_of(shown)) == STARTS
     assert not any(map(lives, processes_of(shown)))
