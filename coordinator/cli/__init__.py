@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from coordinator.cli import definition, journal, operator, participants, saga, serve, start
 from coordinator.cli.connection import CALL_TIMEOUT_DEFAULT, SERVER_DEFAULT, Address
 from coordinator.cli.errors import EXIT_CODES_HELP, Commands
-from coordinator.cli.options import parse_duration
+from coordinator.cli.options import parse_address, parse_duration
 from coordinator.dataflow import durations
 
 app = typer.Typer(
@@ -33,7 +33,13 @@ def _root(
     ctx: typer.Context,
     server: Annotated[
         str,
-        typer.Option("--server", envvar="SAGA_SERVER", metavar="HOST:PORT", help="Where the coordinator listens."),
+        typer.Option(
+            "--server",
+            envvar="SAGA_SERVER",
+            metavar="HOST:PORT",
+            parser=parse_address,
+            help="Where the coordinator listens.",
+        ),
     ] = SERVER_DEFAULT,
     call_timeout: Annotated[
         Duration | None,

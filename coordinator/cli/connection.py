@@ -33,7 +33,7 @@ _STREAM_S: Final = 60.0  # a watch is taken up anew so often, so that a dead con
 _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),  # how long connecting itself may take
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 64 << 20),  # a saga of many steps with all its payloads
 )
@@ -117,6 +117,8 @@ def connect(ctx: typer.Context) -> Iterator[Connection]:
     """The line to the coordinator that the root command's options name."""
     address: Address = ctx.obj
     with grpc.insecure_channel(address.server, options=_OPTIONS) as channel:
+        # Whoever is told of its state has it worked on between calls too; else connecting rests in each pause.
+        channel.subscribe(lambda _state: None)
         yield Connection(channel, address)
 
 

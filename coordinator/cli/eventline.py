@@ -61,8 +61,13 @@ def _where(fact: Message | None) -> str:
     return " ".join(part for part in (getattr(fact, "step", ""), operation, f"#{attempt}" if attempt else "") if part)
 
 
-def _created(fact: events.SagaCreated, _start_ns: int) -> str:
-    return f"{fact.definition}@{fact.version} {labels_text(fact.labels)}".rstrip()
+def _created(fact: events.SagaCreated, start_ns: int) -> str:
+    name = f"{fact.definition}@{fact.version} {labels_text(fact.labels)}".rstrip()
+    parent = f"runs as step `{fact.parent.step}` of `{fact.parent.saga_id}`" if fact.HasField("parent") else ""
+    keys = f"exclusive keys {', '.join(fact.exclusive_keys)}" if fact.exclusive_keys else ""
+    pinned = ", ".join(f"{step}@{version}" for step, version in sorted(fact.action_versions.items()))
+    said = (name, parent, keys, _deadline(fact, start_ns), f"actions {pinned}" if pinned else "")
+    return "; ".join(part for part in said if part)
 
 
 def _attempt_failed(fact: events.AttemptFailed, start_ns: int) -> str:
@@ -73,7 +78,8 @@ def _attempt_failed(fact: events.AttemptFailed, start_ns: int) -> str:
 
 def _pending(fact: events.StepPending, _start_ns: int) -> str:
     polls = f"polled every {durations.write(fact.poll_after)}" if fact.HasField("poll_after") else "polled"
-    return f"{polls}: {fact.message}" if fact.message else polls
+    said = f"{polls}: {fact.message}" if fact.message else polls
+    return f"{said}; needs attention" if fact.needs_attention else said
 
 
 def _rejected(fact: events.StepRejected, _start_ns: int) -> str:

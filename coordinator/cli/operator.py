@@ -15,10 +15,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
 from coordinator.cli.connection import Connection, connect
-from coordinator.cli.errors import CommandError
 from coordinator.cli.options import OutputOption, SagaIdArgument, parse_future
 from coordinator.cli.output import Format, show, show_json, show_line, visible
-from coordinator.cli.payloads import output_from_json, text_of, to_json, types_of_saga
+from coordinator.cli.outputs import output_of_step
+from coordinator.cli.payloads import text_of, to_json, types_of_saga
 from coordinator.cli.timeline import marks, timeline
 from coordinator.cli.words import state_text
 from saga.v1 import coordinator_pb2 as pb
@@ -136,7 +136,7 @@ def resolve(
 ) -> None:
     """State what happened to a step that nobody else can settle.
 
-    The output's JSON names its type in `@type` unless the step has had an output before.
+    The output's JSON may name its type in `@type`; otherwise it is of the type that the step's action yields.
     """
     _demand_one(
         {
@@ -161,7 +161,8 @@ def resolve(
     )
     with connect(ctx) as server:
         if text is not None:
-            request.completed.CopyFrom(_completed(server, saga_id, step, text, hold_until))
+            output_message = output_of_step(server, saga_id, step, text)
+            request.completed.CopyFrom(Completed(output=output_message, hold_until=hold_until))
         saga = server.call(server.sagas.ResolveStep, request).saga
         if dry_run and output is Format.TEXT:
             show(Text(_DRY_RUN, style="bold"), Text(), timeline(saga, time.time_ns()))
@@ -199,7 +200,7 @@ def complete(
 ) -> None:
     """Report the outcome of a step in its participant's stead.
 
-    The output's JSON names its type in `@type` unless the step has had an output before.
+    The output's JSON may name its type in `@type`; otherwise it is of the type that the step's action yields.
     """
     _demand_one(
         {
@@ -224,7 +225,8 @@ def complete(
     )
     with connect(ctx) as server:
         if text is not None:
-            request.completed.CopyFrom(_completed(server, saga_id, step, text, hold_until))
+            output_message = output_of_step(server, saga_id, step, text)
+            request.completed.CopyFrom(Completed(output=output_message, hold_until=hold_until))
         _show(server, server.call(server.sagas.CompleteStep, request).saga, output)
 
 
@@ -238,17 +240,6 @@ def _demand_with(option: str, *, given: bool, other: str, other_given: bool) -> 
     """BadParameter where an option is given without the one that it belongs to."""
     if given and not other_given:
         raise typer.BadParameter(f"it has a meaning only with {other}", param_hint=option)
-
-
-def _completed(server: Connection, saga_id: str, step: str, text: str, hold_until: Timestamp | None) -> Completed:
-    """What a step is said to have yielded, its output from JSON."""
-    saga = server.get(saga_id, pb.PAYLOAD_VIEW_FULL)
-    steps = {each.name: each for each in saga.steps}
-    if step not in steps:
-        raise CommandError(f"the saga has no step `{step}`", details=[f"its steps: {', '.join(steps)}"])
-    output_type = steps[step].output.TypeName()  # empty where it has none
-    types = types_of_saga(server, saga.definition, saga.version)
-    return Completed(output=output_from_json(text, types, output_type), hold_until=hold_until)
 
 
 def _show(server: Connection, saga: pb.Saga, output: Format) -> None:

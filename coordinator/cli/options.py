@@ -5,10 +5,15 @@ A value that cannot be read is wrong usage: it ends the command before any call 
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Annotated, Final, NamedTuple, TypeVar, get_type_hints
+from typing import Any as PythonAny
 
 import typer
 from google.protobuf.duration_pb2 import Duration
@@ -19,7 +24,11 @@ from coordinator.core.instants import from_duration, to_timestamp
 from coordinator.dataflow import durations
 from saga.v1.types_pb2 import SagaState
 
+Options = TypeVar("Options")
+
 _STATE_PREFIX: Final = "SAGA_STATE_"
+_ADDRESS: Final = re.compile(r"unix:[^\s:].*|(?:[^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_PORT_MAX: Final = 65_535
 _INSTANT: Final = "an instant such as 2026-01-31T12:00:00Z, or a duration such as 2h"
 
 
@@ -28,6 +37,17 @@ class Pair(NamedTuple):
 
     key: str
     value: str
+
+
+def parse_address(text: str) -> str:
+    """Where a server listens. Raises BadParameter.
+
+    gRPC would take more for an address than can be one, and would print lines of its own about the rest.
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None or (found["port"] is not None and not 0 < int(found["port"]) <= _PORT_MAX):
+        raise typer.BadParameter(f"`{text}` is no address: expected HOST:PORT, [IPv6]:PORT or unix:PATH")
+    return text
 
 
 def parse_duration(text: str) -> Duration:
@@ -76,6 +96,31 @@ def parse_state(text: str) -> SagaState.ValueType:
     if state is None:
         raise typer.BadParameter(f"`{text}` is no state: expected one of {', '.join(names)}")
     return state
+
+
+def taking(options: type[Options]) -> Callable[[Callable[[typer.Context, Options], None]], Callable[..., None]]:
+    """Makes a command of a function that takes its options as one dataclass; each field becomes a parameter of typer's.
+
+    For commands with so many that a signature is no place for them.
+    """
+    hints = get_type_hints(options, include_extras=True)
+    parameters = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(options)  # type: ignore[arg-type]  # mypy has no bound for "a dataclass"
+    ]
+
+    def decorate(function: Callable[[typer.Context, Options], None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(ctx: typer.Context, **given: PythonAny) -> None:
+            function(ctx, options(**given))
+
+        context = next(iter(signature(function, eval_str=True).parameters.values()))
+        command.__signature__ = signature(command).replace(  # type: ignore[attr-defined]  # typer reads it
+            parameters=[context, *parameters]
+        )
+        return command
+
+    return decorate
 
 
 def _instant(text: str, sign: int) -> Timestamp:

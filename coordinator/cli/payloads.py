@@ -16,18 +16,21 @@ from typing import Final
 
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError, Message
 
 from coordinator.cli.connection import Connection
 from coordinator.cli.errors import CommandError, ExitCode
 from coordinator.core.descriptors import InvalidDescriptorsError
-from coordinator.dataflow.types import TYPE_URL_PREFIX, PayloadError, Types, UnknownTypeError, encode
+from coordinator.dataflow.types import PayloadError, Types, UnknownTypeError, encode
 from saga.v1.definition_pb2 import GetDefinitionRequest, GetDefinitionResponse
 
 Json = dict[str, PythonAny]
 
 _NO_TYPES: Final = Types(FileDescriptorSet())
+_SCALARS: Final = {
+    number: name.removeprefix("TYPE_").lower() for name, number in FieldDescriptorProto.Type.items()
+}  # as `.proto` files call them
 
 
 def to_json(message: Message, types: Types = _NO_TYPES) -> Json:
@@ -58,18 +61,35 @@ def payload_from_json(text: str, definition: GetDefinitionResponse) -> Any:
     return _payload_from_json(text, types_of(definition), definition.definition.input_type, "input")
 
 
-def output_from_json(text: str, types: Types, output_type: str = "") -> Any:
+def no_input(definition: GetDefinitionResponse) -> Any:
+    """The input of a saga that is given none: an empty one, where there is nothing that it could say.
+
+    Raises:
+        CommandError: the input type has fields; each is named.
+    """
+    name, full_name = definition.definition.name, definition.definition.input_type
+    try:
+        message = types_of(definition).message_class(full_name)()
+    except UnknownTypeError as error:
+        raise CommandError(f"the input does not fit: {error}") from None
+    if message.DESCRIPTOR.fields:
+        fields = [f"{field.json_name}: {_kind(field)}" for field in message.DESCRIPTOR.fields]
+        way_out = "give it with --input JSON|@FILE|-; --input '{}' leaves all of them unset"
+        raise CommandError(f"no input is given: {name} takes a `{full_name}`", details=[*fields, way_out])
+    return encode(message)
+
+
+def names_type(text: str) -> bool:
+    """Whether an output's JSON says of which type it is. Raises CommandError where it is no JSON object."""
+    return "@type" in _document(text, "output")
+
+
+def output_from_json(text: str, types: Types, output_type: str) -> Any:
     """A step's output from JSON of the type that it names in `@type`, otherwise of `output_type`.
 
     Raises:
-        CommandError: it is not JSON, or does not fit the type, or nothing says what its type is.
+        CommandError: it is not JSON, or does not fit the type.
     """
-    if not output_type and "@type" not in _document(text, "output"):
-        known = ", ".join(sorted(name for name in types.names() if types.knows(name)))
-        raise CommandError(
-            f'the output\'s type is not known: name it, as in {{"@type": "{TYPE_URL_PREFIX}…", …}}',
-            details=[f"types of the saga's definition: {known}"] if known else (),
-        )
     return _payload_from_json(text, types, output_type, "output")
 
 
@@ -131,6 +151,16 @@ def _document(text: str, what: str) -> Json:
     if not isinstance(document.get("@type", ""), str):
         raise CommandError(f"the {what}'s `@type` is no text")
     return document
+
+
+def _kind(field: PythonAny) -> str:
+    """The type of a descriptor's field as a `.proto` file writes it."""
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        key, value = field.message_type.fields
+        return f"map<{_kind(key)}, {_kind(value)}>"
+    named = field.message_type or field.enum_type
+    one = named.full_name if named is not None else _SCALARS[field.type]
+    return f"repeated {one}" if field.is_repeated else one
 
 
 def _take_payloads_out(message: Message) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
 from coordinator.cli import times
+from coordinator.cli.children import Unseen, children
 from coordinator.cli.connection import Connection, connect, paged
 from coordinator.cli.eventline import event_line
 from coordinator.cli.options import (
@@ -20,9 +22,10 @@ from coordinator.cli.options import (
     SagaIdArgument,
     parse_past,
     parse_state,
+    taking,
     unique,
 )
-from coordinator.cli.output import Cell, Format, show, show_json, show_line, table
+from coordinator.cli.output import Cell, Format, show, show_json, show_line, table, visible
 from coordinator.cli.payloads import to_json, types_of_saga
 from coordinator.cli.timeline import marks, payloads, timeline, took
 from coordinator.cli.words import failure_text, labels_text, state_text
@@ -38,93 +41,130 @@ AfterOption = Annotated[int, typer.Option("--after", min=0, metavar="SEQUENCE", 
 _LIST_HEADERS = ("ID", "DEFINITION", "STATE", "CREATED", "DURATION", "MARKS", "LABELS", "FAILURE")
 
 
-@commands.command(epilog="Example: saga get order-42 --events")
+@commands.command(epilog="Examples:\n\nsaga get order-42 --events\n\nsaga get order-42 --children")
 def get(
     ctx: typer.Context,
     saga_id: SagaIdArgument,
     with_payloads: Annotated[bool, typer.Option("--payloads", help="Show inputs and outputs too.")] = False,
     with_events: Annotated[bool, typer.Option("--events", help="Show every event too.")] = False,
+    with_children: Annotated[
+        bool, typer.Option("--children", help="Show the sagas that run as its steps too, and those below them.")
+    ] = False,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Show where a saga stands, how each step went, and what it waits for."""
+    wanted = with_payloads or output is Format.JSON
+    view = pb.PAYLOAD_VIEW_FULL if wanted else pb.PAYLOAD_VIEW_NONE
     with connect(ctx) as server:
-        wanted = with_payloads or output is Format.JSON
-        saga = server.get(saga_id, pb.PAYLOAD_VIEW_FULL if wanted else pb.PAYLOAD_VIEW_NONE)
-        if output is Format.JSON:
-            show_json(to_json(saga, types_of_saga(server, saga.definition, saga.version)), indent=2)
-            return
-        show(timeline(saga, time.time_ns()))
-        if with_payloads:
-            for part in payloads(saga, types_of_saga(server, saga.definition, saga.version)):
-                show_line(part)
-        if with_events:
-            show_line(Text("\nevents", style="bold"))
-            for event in _events(server, saga_id, 0, pb.PAYLOAD_VIEW_NONE):
-                show_line(_line(event, saga))
+        saga = server.get(saga_id, view)
+        for shown in chain((saga,), children(server, saga, view) if with_children else ()):
+            if isinstance(shown, Unseen):
+                typer.echo(visible(shown.text), err=True)
+            elif output is Format.JSON:
+                document = to_json(shown, types_of_saga(server, shown.definition, shown.version))
+                show_json(document, indent=None if with_children else 2)
+            else:
+                if shown is not saga:
+                    show_line(Text())
+                _show(server, shown, with_payloads=with_payloads, with_events=with_events)
 
 
-@commands.command("list", epilog="Example: saga list --state running --definition order_fulfillment --since 2h")
-def list_(
-    ctx: typer.Context,
+def _show(server: Connection, saga: pb.Saga, *, with_payloads: bool, with_events: bool) -> None:
+    show(timeline(saga, time.time_ns()))
+    if with_payloads:
+        for part in payloads(saga, types_of_saga(server, saga.definition, saga.version)):
+            show_line(part)
+    if with_events:
+        show_line(Text("\nevents", style="bold"))
+        for event in _events(server, saga.saga_id, 0, pb.PAYLOAD_VIEW_NONE):
+            show_line(_line(event, saga))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Which sagas are listed, in which order and how."""
+
     states: Annotated[
         list[SagaState.ValueType] | None,
         typer.Option("--state", metavar="STATE", parser=parse_state, help="One of these; may be repeated."),
-    ] = None,
-    definition: Annotated[str, typer.Option("--definition", help="Of this definition.")] = "",
-    version: Annotated[int, typer.Option("--version", min=0, help="Of this version; 0: any.")] = 0,
-    labels: LabelsOption = None,
+    ] = None
+    definition: Annotated[str, typer.Option("--definition", help="Of this definition.")] = ""
+    version: Annotated[int, typer.Option("--version", min=0, help="Of this version; 0: any.")] = 0
+    labels: LabelsOption = None
     since: Annotated[
         Timestamp | None,
         typer.Option("--since", metavar="INSTANT", parser=parse_past, help="Created then or later; `2h`: 2 hours ago."),
-    ] = None,
+    ] = None
     until: Annotated[
         Timestamp | None, typer.Option("--until", metavar="INSTANT", parser=parse_past, help="Created before.")
-    ] = None,
+    ] = None
     needs_attention: Annotated[
         bool | None, typer.Option("--needs-attention/--no-needs-attention", help="Whether an operator is needed.")
-    ] = None,
-    paused: Annotated[bool | None, typer.Option("--paused/--no-paused", help="Whether it is paused.")] = None,
+    ] = None
+    paused: Annotated[bool | None, typer.Option("--paused/--no-paused", help="Whether it is paused.")] = None
     overdue: Annotated[
         bool | None,
         typer.Option("--overdue/--no-overdue", help="Whether its deadline passed where it could not go back."),
-    ] = None,
-    participant: Annotated[str, typer.Option("--participant", help="With a step of this participant.")] = "",
-    failure: Annotated[str, typer.Option("--failure", help="With this text in its failure.")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=0, help="How many at most; 0: all.")] = 100,
-    output: OutputOption = Format.TEXT,
-) -> None:
+    ] = None
+    participant: Annotated[str, typer.Option("--participant", help="With a step of this participant.")] = ""
+    failure: Annotated[str, typer.Option("--failure", help="With this text in its failure.")] = ""
+    key: Annotated[
+        str, typer.Option("--key", help="That holds this exclusive key, waits for it (PENDING), or held it.")
+    ] = ""
+    parent: Annotated[str, typer.Option("--parent", metavar="ID", help="That runs as a step of this saga.")] = ""
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The oldest first.")] = False
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many at most; 0: all.")] = 100
+    output: OutputOption = Format.TEXT
+
+    def filter(self) -> pb.SagaFilter:
+        """What must hold of a saga. Raises BadParameter."""
+        return pb.SagaFilter(
+            states=self.states or (),
+            definition=self.definition,
+            version=self.version,
+            labels=unique(self.labels or (), "--label"),
+            create_time_from=self.since,
+            create_time_until=self.until,
+            needs_attention=self.needs_attention,
+            paused=self.paused,
+            overdue=self.overdue,
+            participant=self.participant,
+            failure_text=self.failure,
+            exclusive_key=self.key,
+            parent_saga_id=self.parent,
+        )
+
+    def request(self) -> pb.ListSagasRequest:
+        """The first page. Raises BadParameter."""
+        return pb.ListSagasRequest(
+            page_size=min(self.limit + 1 if self.limit else PAGE_SIZE_MAX, PAGE_SIZE_MAX),
+            filter=self.filter(),
+            order=pb.SAGA_ORDER_OLDEST_FIRST if self.oldest_first else pb.SAGA_ORDER_UNSPECIFIED,
+        )
+
+
+@commands.command("list", epilog="Example: saga list --state running --definition order_fulfillment --since 2h")
+@taking(Listing)
+def list_(ctx: typer.Context, listing: Listing) -> None:
     """List sagas, the newest first. All that is asked for must hold."""
-    criteria = pb.SagaFilter(
-        states=states or (),
-        definition=definition,
-        version=version,
-        labels=unique(labels or (), "--label"),
-        create_time_from=since,
-        create_time_until=until,
-        needs_attention=needs_attention,
-        paused=paused,
-        overdue=overdue,
-        participant=participant,
-        failure_text=failure,
-    )
+    request = listing.request()
     with connect(ctx) as server:
 
         def page(token: str) -> tuple[Iterable[pb.Saga], str]:
-            size = min(limit + 1 if limit else PAGE_SIZE_MAX, PAGE_SIZE_MAX)
-            request = pb.ListSagasRequest(page_size=size, page_token=token, filter=criteria)
+            request.page_token = token
             response = server.call(server.sagas.ListSagas, request)
             return response.sagas, response.next_page_token
 
         found = paged(page)
-        wanted = islice(found, limit or None)
-        if output is Format.JSON:
+        wanted = islice(found, listing.limit or None)
+        if listing.output is Format.JSON:
             for saga in wanted:
                 show_json(to_json(saga))
         else:
             now_ns = time.time_ns()
             show(table(_LIST_HEADERS, [_row(saga, now_ns) for saga in wanted]))
         if next(found, None) is not None:
-            typer.echo(f"more than {limit} match; --limit shows more", err=True)
+            typer.echo(f"more than {listing.limit} match; --limit shows more", err=True)
 
 
 @commands.command(epilog="Example: saga events order-42")

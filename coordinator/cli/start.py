@@ -24,7 +24,7 @@ from coordinator.cli.errors import code_of_state, has_stopped
 from coordinator.cli.eventline import event_line
 from coordinator.cli.options import LabelsOption, OutputOption, VersionOption, parse_duration, parse_future, unique
 from coordinator.cli.output import Format, console, show, show_json, show_line
-from coordinator.cli.payloads import payload_from_json, text_of, to_json, types_of
+from coordinator.cli.payloads import no_input, payload_from_json, text_of, to_json, types_of
 from coordinator.cli.timeline import timeline
 from coordinator.core.instants import from_duration, from_timestamp, to_duration
 from coordinator.core.limits import SECOND_NS, WAIT_DEFAULT_NS
@@ -49,9 +49,14 @@ def start(
     ctx: typer.Context,
     definition: Annotated[str, typer.Argument(metavar="DEFINITION", help="Its name.", show_default=False)],
     input_: Annotated[
-        str,
-        typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="The input message as JSON; `-`: standard input."),
-    ] = "{}",
+        str | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="JSON|@FILE|-",
+            help="The input message as JSON; `-`: standard input. May be left out where it has no fields.",
+        ),
+    ] = None,
     version: VersionOption = 0,
     saga_id: Annotated[str, typer.Option("--id", help="The saga's id.", show_default="a new UUID")] = "",
     labels: LabelsOption = None,
@@ -80,12 +85,12 @@ def start(
         timeout=timeout,
         start_time=start_time,
     )
-    text = text_of(input_, "input")
+    text = text_of(input_, "input") if input_ is not None else None
     until_s = time.monotonic() + from_duration(wait_timeout) / SECOND_NS if wait_timeout else math.inf
     view = pb.PAYLOAD_VIEW_FULL if output is Format.JSON else pb.PAYLOAD_VIEW_NONE
     with connect(ctx) as server:
         found = server.call(server.definitions.GetDefinition, GetDefinitionRequest(name=definition, version=version))
-        request.input.CopyFrom(payload_from_json(text, found))
+        request.input.CopyFrom(no_input(found) if text is None else payload_from_json(text, found))
         saga = server.call(server.sagas.StartSaga, request).saga
         if output is Format.TEXT:
             show_line(Text(saga.saga_id))

@@ -21,9 +21,8 @@ from saga.v1.coordinator_pb2 import OperationProgress, Saga, Step, Wait
 from saga.v1.types_pb2 import SagaState, StepKind, StepState
 
 _STEP_HEADERS: Final = (
-    "STEP", "STATE", "KIND", "ACTION", "STARTED", "EXECUTE", "COMPENSATE", "CONFIRM", "HOLD UNTIL", "CHILD",
-    "LAST ERROR",
-)  # fmt: skip  # eleven lines of one word each would say no more
+    "STEP", "STATE", "KIND", "ACTION", "STARTED", "EXECUTE", "COMPENSATE", "CONFIRM", "HOLD UNTIL", "LAST ERROR",
+)  # fmt: skip  # ten lines of one word each would say no more
 _FACT_WIDTH: Final = 10
 
 
@@ -32,6 +31,9 @@ def timeline(saga: Saga, now_ns: int) -> RenderableType:
     parts: list[RenderableType] = [_header(saga, now_ns)]
     if saga.steps:
         parts += [Text(), table(_STEP_HEADERS, [_step_row(step, saga, now_ns) for step in saga.steps], drop_empty=True)]
+    if children := [step for step in saga.steps if step.child_saga_id]:
+        parts += [Text(), Text("run as sagas of their own, which --children shows too", style="bold")]
+        parts += [Text(visible(f"  {step.name}: saga get {step.child_saga_id}")) for step in children]
     if saga.waits:
         parts += [Text(), Text("waits for", style="bold"), *(Text(f"  {_wait(wait, now_ns)}") for wait in saga.waits)]
     return Group(*parts)
@@ -77,8 +79,9 @@ def _facts(saga: Saga, now_ns: int) -> dict[str, str]:
     """What the header says below its first line; what is not set is left out."""
     return {
         "uid": saga.uid,
-        "parent": saga.parent_saga_id,
+        "runs as": _place(saga),
         "labels": labels_text(saga.labels),
+        "keys": ", ".join(saga.exclusive_keys),
         "marks": marks(saga),
         "created": times.instant(saga.create_time),
         "started": times.instant(saga.start_time) if saga.HasField("start_time") else "",
@@ -87,6 +90,14 @@ def _facts(saga: Saga, now_ns: int) -> dict[str, str]:
         "deadline": _deadline(saga, now_ns),
         "failure": failure_text(saga.failure) if saga.HasField("failure") else "",
     }
+
+
+def _place(saga: Saga) -> str:
+    """Which step of which saga it runs as: the id of such a saga is `parent/step`."""
+    if not saga.parent_saga_id:
+        return ""
+    step = saga.saga_id.removeprefix(f"{saga.parent_saga_id}/")
+    return f"step `{step}` of `{saga.parent_saga_id}`"
 
 
 def _deadline(saga: Saga, now_ns: int) -> str:
@@ -108,7 +119,6 @@ def _step_row(step: Step, saga: Saga, now_ns: int) -> tuple[Cell, ...]:
         _progress(step.compensate, now_ns, under_way=_under_way(saga, step, _COMPENSATE_STATES)),
         _progress(step.confirm, now_ns, under_way=_under_way(saga, step, _CONFIRM_STATES)),
         times.until(step.hold_until, now_ns) if step.HasField("hold_until") else "",
-        step.child_saga_id,
         _last_error(step),
     )
 
@@ -146,12 +156,21 @@ def _last_error(step: Step) -> str:
 
 def _wait(wait: Wait, now_ns: int) -> str:
     limit = f" until {times.until(wait.until, now_ns)}" if wait.HasField("until") else ", without a limit"
-    subject = wait.WhichOneof("subject")
-    if subject == "step":
-        return visible(f"{wait.step.step} {operation_name(wait.step.operation)}: {wait.step.reason}") + limit
-    if subject == "exclusive_key":
-        return visible(f"exclusive key {wait.exclusive_key.key}, held by {wait.exclusive_key.holder_saga_id}") + limit
-    return visible(wait.timer.reason) + limit
+    return visible(_subject(wait)) + limit
+
+
+def _subject(wait: Wait) -> str:
+    match wait.WhichOneof("subject"):
+        case "step":
+            return f"{wait.step.step} {operation_name(wait.step.operation)}: {wait.step.reason}"
+        case "exclusive_key":
+            return f"the exclusive key `{wait.exclusive_key.key}`, held by `{wait.exclusive_key.holder_saga_id}`"
+        case "timer":
+            return wait.timer.reason
+        case "parent":
+            return f"its parent `{wait.parent.saga_id}` to confirm or to compensate (all steps are done)"
+        case _:
+            return "something newer than this program"
 
 
 def _payloads_of(name: str, holder: Saga | Step, types: Types) -> Iterator[Text]:

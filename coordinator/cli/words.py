@@ -11,7 +11,7 @@ from typing import Final
 from rich.text import Text
 
 from coordinator.cli.output import short_name
-from saga.v1.types_pb2 import Failure, FailureKind, Operation, SagaState
+from saga.v1.types_pb2 import FAILURE_KIND_DEADLOCK, Failure, FailureKind, Operation, SagaState
 
 _STYLES: Final[Mapping[str, str]] = {
     "PENDING": "blue",
@@ -28,6 +28,11 @@ _STYLES: Final[Mapping[str, str]] = {
     "WAITING": "dim",
     "COMPENSATION_FAILED": "bold red",
     "FAILED": "bold red",
+}
+
+# What a kind means, for failures that say no more themselves.
+_MEANINGS: Final[Mapping[FailureKind.ValueType, str]] = {
+    FAILURE_KIND_DEADLOCK: "the holder of an exclusive key waits, directly or not, for what this saga's own root holds",
 }
 
 
@@ -52,7 +57,7 @@ def failure_text(failure: Failure, *, where: str | None = None) -> str:
         where = " ".join(part for part in (failure.step, operation_name(failure.operation)) if part)
     place = f" at {where}" if where else ""
     code = f" (gRPC status {failure.grpc_code})" if failure.grpc_code else ""
-    what = ": ".join(part for part in (failure.reason, failure.message) if part)
+    what = ": ".join(part for part in (failure.reason, failure.message) if part) or _MEANINGS.get(failure.kind, "")
     more = ", ".join(f"{key}={value}" for key, value in sorted(failure.metadata.items()))
     kind = short_name(FailureKind.DESCRIPTOR, failure.kind)
     return f"{kind}{place}{code}{f': {what}' if what else ''}{f' [{more}]' if more else ''}"

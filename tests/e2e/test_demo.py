@@ -62,7 +62,10 @@ SCENES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         (r"debit +COMPENSATABLE +compensate +\d+ +COMPENSATED",),
     ),
     ("market-1001", "COMPLETED", tuple(rf"parcel_{n} +RESERVABLE +confirm" for n in (1, 2, 3))),
-    *((f"market-1001/parcel_{n}", "COMPLETED", (r"charge +COMPENSATABLE +execute +[2-9]\d* +LOST",)) for n in (1, 2, 3)),
+    *(
+        (f"market-1001/parcel_{n}", "COMPLETED", (r"charge +COMPENSATABLE +execute +[2-9]\d* +LOST",))
+        for n in (1, 2, 3)
+    ),
     (
         "market-1002",
         "COMPENSATED, because of REJECTED OUT_OF_STOCK in step parcel_3",

@@ -23,6 +23,21 @@ CASES: list[tuple[dict[str, Any], str]] = [
         {"saga_created": events.SagaCreated(definition="order", version=3, labels={"a": "1"})},
         "SagaCreated             order@3 a=1",
     ),
+    (
+        {
+            "saga_created": events.SagaCreated(
+                definition="parcel",
+                version=2,
+                parent=events.ParentStep(saga_id="order-1", step="parcel_1"),
+                root_saga_id="order-1",
+                exclusive_keys=["account:1", "account:2"],
+                deadline=at(60),
+                action_versions={"pack": 3, "box": 1},
+            )
+        },
+        "SagaCreated             parcel@2; runs as step `parcel_1` of `order-1`; exclusive keys account:1, account:2; "
+        "deadline +1m; actions box@1, pack@3",
+    ),
     ({"saga_started": events.SagaStarted(deadline=at(300))}, "SagaStarted             deadline +5m"),
     ({"saga_started": events.SagaStarted()}, "SagaStarted"),
     (
@@ -53,6 +68,14 @@ CASES: list[tuple[dict[str, Any], str]] = [
     (
         {"step_pending": events.StepPending(step="ship", attempt=1, poll_after=Duration(seconds=30), message="wait")},
         "StepPending             ship #1  polled every 30s: wait",
+    ),
+    (
+        {
+            "step_pending": events.StepPending(
+                step="ship", attempt=1, message="order-1/ship FAILED", needs_attention=True
+            )
+        },
+        "StepPending             ship #1  polled: order-1/ship FAILED; needs attention",
     ),
     ({"step_skipped": events.StepSkipped(step="gift")}, "StepSkipped             gift"),
     (

@@ -1,20 +1,42 @@
 import time
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 import typer
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
+from typer.testing import CliRunner
 
 from coordinator.cli.options import (
     Pair,
+    parse_address,
     parse_duration,
     parse_future,
     parse_pair,
     parse_past,
     parse_state,
+    taking,
     unique,
 )
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_RUNNING
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:7400", "saga.example.org:1", "[::1]:65535", "unix:/run/saga.sock"])
+def test_addresses(text: str) -> None:
+    assert parse_address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "127.0.0.1", ":7400", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:http", "http://127.0.0.1:7400"),
+        *("::1:7400", "[::1", "[nowhere]:1", "ipv4:nowhere", "unix:", "a b:1"),
+    ],
+)
+def test_what_is_no_address_does_not_reach_grpc(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="expected HOST:PORT"):
+        parse_address(text)
 
 
 def test_durations() -> None:
@@ -58,3 +80,29 @@ def test_states(text: str) -> None:
 def test_a_state_that_is_none_is_told_which_there_are() -> None:
     with pytest.raises(typer.BadParameter, match="PENDING, RUNNING, COMPENSATING, COMPLETED, COMPENSATED, FAILED"):
         parse_state("unspecified")
+
+
+@dataclass(frozen=True)
+class Colouring:
+    shade: Annotated[str, typer.Option("--shade", help="Light or dark.")] = "light"
+    coats: Annotated[int, typer.Option("--coats", min=1)] = 1
+
+
+def test_a_command_takes_its_options_as_one_value() -> None:
+    app = typer.Typer()
+    taken: list[Colouring] = []
+
+    @app.command()
+    @taking(Colouring)
+    def paint(ctx: typer.Context, colouring: Colouring) -> None:
+        """Paint it."""
+        taken.append(colouring)
+
+    run = CliRunner().invoke
+    assert run(app, []).exit_code == 0
+    assert run(app, ["--shade", "dark", "--coats", "2"]).exit_code == 0
+    assert run(app, ["--coats", "0"]).exit_code == 2
+    assert taken == [Colouring(), Colouring("dark", 2)]
+    shown = run(app, ["--help"]).stdout
+    assert "Paint it." in shown
+    assert "Light or dark." in shown

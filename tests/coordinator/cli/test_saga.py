@@ -1,14 +1,16 @@
 import json
 import re
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc.status_pb2 import Status
 
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import event_pb2 as events
 from saga.v1 import types_pb2 as types
 from saga.v1.types_pb2 import Failure
-from tests.coordinator.cli.fake import FakeCoordinator, at, event, order, saga
+from tests.coordinator.cli.fake import FakeCoordinator, at, event, order, saga, status
 
 ORDER_42 = order(order_id="42")
 CREATED = event(1, saga_created=events.SagaCreated(definition="order_fulfillment", version=3, input=ORDER_42))
@@ -40,6 +42,50 @@ def test_get_with_payloads_and_events(with_saga: FakeCoordinator) -> None:
     assert '\nsaga input\n{\n  "@type": "type.googleapis.com/shop.v1.Order",\n  "orderId": "42"\n}\n' in shown
     assert shown.endswith(f"\n\nevents\n{CREATED_LINE}{STARTED_LINE}")
     assert with_saga.asked("GetSaga").payloads == pb.PAYLOAD_VIEW_FULL
+
+
+@pytest.fixture
+def with_family(fake: FakeCoordinator) -> FakeCoordinator:
+    """order-42 has two steps that run as sagas: the first as one with a child of its own, the other elsewhere."""
+    family = {
+        "order-42": ["order-42/a", "", "order-42/b"],
+        "order-42/a": ["order-42/a/x"],
+        "order-42/a/x": [""],
+    }
+
+    def get(request: pb.GetSagaRequest) -> pb.GetSagaResponse | Status:
+        if request.saga_id not in family:
+            return status(grpc.StatusCode.NOT_FOUND, "there is no such saga", types.ERROR_REASON_SAGA_NOT_FOUND)
+        steps = [pb.Step(name="s", participant="parcels", child_saga_id=child) for child in family[request.saga_id]]
+        return pb.GetSagaResponse(saga=saga(saga_id=request.saga_id, steps=steps))
+
+    fake.answers["GetSaga"] = get
+    fake.answers["ListSagaEvents"] = pb.ListSagaEventsResponse(events=[CREATED])
+    return fake
+
+
+def test_get_with_children_shows_each_below_its_parent_and_names_those_that_cannot_be_seen(
+    with_family: FakeCoordinator,
+) -> None:
+    result = with_family.run("get", "order-42", "--children", "--events")
+    heads = [line.split()[-1] for line in result.stdout.splitlines() if line.startswith("order_fulfillment@3")]
+    assert heads == ["order-42", "order-42/a", "order-42/a/x"]
+    assert result.stdout.count(f"\nevents\n{CREATED_LINE}") == 3
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "order-42/b is not shown: there is no such saga (SAGA_NOT_FOUND); parcels may run it elsewhere\n",
+    )
+
+
+def test_get_with_children_as_json_is_one_saga_a_line(with_family: FakeCoordinator) -> None:
+    lines = with_family.run("get", "order-42", "--children", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["sagaId"] for line in lines] == ["order-42", "order-42/a", "order-42/a/x"]
+    assert {request.payloads for request in with_family.requests["GetSaga"]} == {pb.PAYLOAD_VIEW_FULL}
+
+
+def test_get_without_children_asks_for_none(with_family: FakeCoordinator) -> None:
+    assert with_family.run("get", "order-42").exit_code == 0
+    assert with_family.asked("GetSaga").saga_id == "order-42"
 
 
 def test_get_as_json_is_one_document(with_saga: FakeCoordinator) -> None:
@@ -135,6 +181,11 @@ def test_list_filters(fake: FakeCoordinator) -> None:
             "payment",
             "--failure",
             "declined",
+            "--key",
+            "account:1",
+            "--parent",
+            "order-1",
+            "--oldest-first",
             "--limit",
             "10",
         ),
@@ -154,7 +205,10 @@ def test_list_filters(fake: FakeCoordinator) -> None:
             overdue=True,
             participant="payment",
             failure_text="declined",
+            exclusive_key="account:1",
+            parent_saga_id="order-1",
         ),
+        order=pb.SAGA_ORDER_OLDEST_FIRST,
     )
 
 

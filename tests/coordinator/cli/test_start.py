@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.cli.errors import ExitCode
@@ -23,6 +24,7 @@ from saga.v1.types_pb2 import SagaState
 from tests.coordinator.cli.fake import FakeCoordinator, at, event, order, saga, status
 
 GONE = status(grpc.StatusCode.UNAVAILABLE, "the coordinator is shutting down", types.ERROR_REASON_SHUTTING_DOWN)
+START = ("start", "order_fulfillment", "--input", "{}")
 ENDS = [
     (types.SAGA_STATE_COMPLETED, ExitCode.OK),
     (types.SAGA_STATE_COMPENSATED, ExitCode.COMPENSATED),
@@ -66,7 +68,7 @@ def test_start_sends_what_it_is_told_and_prints_the_id(starting: FakeCoordinator
 
 
 def test_the_version_is_sent_as_it_was_given(starting: FakeCoordinator) -> None:
-    starting.run("start", "order_fulfillment")
+    starting.run(*START)
     request = starting.asked("StartSaga")
     assert request.version == 0
     assert request.input == order()
@@ -77,7 +79,7 @@ def test_the_version_is_sent_as_it_was_given(starting: FakeCoordinator) -> None:
 def test_without_an_id_a_repeated_call_carries_the_same_new_one(starting: FakeCoordinator) -> None:
     answer = starting.answers["StartSaga"]
     starting.answers["StartSaga"] = [GONE, answer]
-    result = starting.run("start", "order_fulfillment")
+    result = starting.run(*START)
     first, second = starting.requests["StartSaga"]
     assert first == second
     assert result.stdout == f"{uuid.UUID(first.saga_id)}\n"
@@ -88,6 +90,39 @@ def test_the_input_may_come_from_a_file_or_the_standard_input(starting: FakeCoor
     starting.run("start", "order_fulfillment", "--input", f"@{tmp_path / 'order.json'}")
     starting.run("start", "order_fulfillment", "-i", "-", stdin='{"orderId": "43"}')
     assert [request.input for request in starting.requests["StartSaga"]] == [order(order_id="42"), order(order_id="43")]
+
+
+def test_a_forgotten_input_starts_nothing_and_the_fields_are_shown(starting: FakeCoordinator) -> None:
+    result = starting.run("start", "order_fulfillment")
+    assert result.exit_code == ExitCode.REFUSED
+    first, *fields, way_out = result.stderr.splitlines()
+    assert first == "error: no input is given: order_fulfillment takes a `shop.v1.Order`"
+    assert {
+        "  orderId: string",
+        "  amount: int64",
+        "  lines: repeated shop.v1.Line",
+        "  stock: map<string, int32>",
+        "  placed: google.protobuf.Timestamp",
+        "  priority: shop.v1.Priority",
+    } <= set(fields)
+    assert "--input '{}'" in way_out
+    assert "StartSaga" not in starting.requests
+
+
+def test_an_input_without_fields_need_not_be_given(starting: FakeCoordinator) -> None:
+    found = starting.answers["GetDefinition"]
+    found.definition.input_type = "google.protobuf.Empty"
+    Empty.DESCRIPTOR.file.CopyToProto(found.descriptors.file.add())
+    assert starting.run("start", "order_fulfillment").exit_code == 0
+    assert starting.asked("StartSaga").input.TypeName() == "google.protobuf.Empty"
+
+
+def test_an_input_type_that_nobody_describes_starts_nothing(starting: FakeCoordinator) -> None:
+    starting.answers["GetDefinition"].definition.input_type = "other.v1.Thing"
+    result = starting.run("start", "order_fulfillment")
+    assert result.exit_code == ExitCode.REFUSED
+    assert "message type `other.v1.Thing` is not described" in result.stderr
+    assert "StartSaga" not in starting.requests
 
 
 def test_an_input_that_does_not_fit_starts_nothing(starting: FakeCoordinator) -> None:
@@ -113,7 +148,7 @@ def test_wait_shows_the_end_and_exits_by_it(
         GONE,
         pb.WaitSagaResponse(saga=ended(state), ended=True),
     ]
-    result = starting.run("start", "order_fulfillment", "--id", "order-42", "--wait")
+    result = starting.run(*START, "--id", "order-42", "--wait")
     assert result.exit_code == code
     name = SagaState.Name(state).removeprefix("SAGA_STATE_")
     assert result.stdout.startswith(f"order-42\norder_fulfillment@3  {name}  order-42\n")
@@ -123,14 +158,14 @@ def test_wait_shows_the_end_and_exits_by_it(
 
 def test_wait_as_json_is_one_document(starting: FakeCoordinator) -> None:
     starting.answers["WaitSaga"] = pb.WaitSagaResponse(saga=ended(), ended=True)
-    result = starting.run("start", "order_fulfillment", "--wait", "-o", "json")
+    result = starting.run(*START, "--wait", "-o", "json")
     assert json.loads(result.stdout)["output"]["express"] is True
     assert starting.asked("WaitSaga").payloads == pb.PAYLOAD_VIEW_FULL
 
 
 def test_a_saga_that_had_ended_is_not_waited_for(starting: FakeCoordinator) -> None:
     starting.answers["StartSaga"] = pb.StartSagaResponse(saga=ended(types.SAGA_STATE_FAILED))
-    assert starting.run("start", "order_fulfillment", "--wait").exit_code == ExitCode.FAILED
+    assert starting.run(*START, "--wait").exit_code == ExitCode.FAILED
 
 
 def test_the_wait_has_an_end_of_its_own(starting: FakeCoordinator) -> None:
@@ -139,7 +174,7 @@ def test_the_wait_has_an_end_of_its_own(starting: FakeCoordinator) -> None:
         return pb.WaitSagaResponse(saga=saga())
 
     starting.answers["WaitSaga"] = still_running
-    result = starting.run("start", "order_fulfillment", "--wait", "--wait-timeout", "50ms")
+    result = starting.run(*START, "--wait", "--wait-timeout", "50ms")
     assert result.exit_code == ExitCode.STILL_RUNNING
     assert "RUNNING" in result.stdout
     assert starting.requests["WaitSaga"][0].timeout.ToNanoseconds() <= 50_000_000
@@ -163,7 +198,7 @@ def test_follow_shows_a_line_per_event_until_the_saga_stops(
         pb.GetSagaResponse(saga=saga(last_sequence=2)),
         pb.GetSagaResponse(saga=ended(state)),
     ]
-    result = starting.run("start", "order_fulfillment", "--id", "order-42", "--follow")
+    result = starting.run(*START, "--id", "order-42", "--follow")
     assert result.exit_code == code
     first, *lines = result.stdout.splitlines()
     assert first == "order-42"
@@ -180,7 +215,7 @@ def test_follow_passes_a_failure_that_was_overcome(starting: FakeCoordinator) ->
             pb.WatchSagaResponse(event=event(4, **completed), state=types.SAGA_STATE_COMPLETED),
         ]
     ]
-    result = starting.run("start", "order_fulfillment", "--follow")
+    result = starting.run(*START, "--follow")
     assert result.exit_code == ExitCode.OK
     assert "GetSaga" not in starting.requests  # all of it is known from the start
 
@@ -188,7 +223,7 @@ def test_follow_passes_a_failure_that_was_overcome(starting: FakeCoordinator) ->
 def test_follow_as_json_is_one_event_a_line(starting: FakeCoordinator) -> None:
     starting.answers["WatchSaga"] = [stream(types.SAGA_STATE_COMPLETED)]
     starting.answers["GetSaga"] = pb.GetSagaResponse(saga=ended())
-    result = starting.run("start", "order_fulfillment", "--follow", "-o", "json")
+    result = starting.run(*START, "--follow", "-o", "json")
     assert [json.loads(line)["sequence"] for line in result.stdout.splitlines()] == ["1", "2", "3"]
     assert starting.asked("WatchSaga").payloads == pb.PAYLOAD_VIEW_FULL
 
@@ -196,13 +231,13 @@ def test_follow_as_json_is_one_event_a_line(starting: FakeCoordinator) -> None:
 def test_a_stream_that_ends_early_is_not_taken_for_the_end(starting: FakeCoordinator) -> None:
     starting.answers["WatchSaga"] = [[]]
     starting.answers["WaitSaga"] = pb.WaitSagaResponse(saga=ended(), ended=True)
-    assert starting.run("start", "order_fulfillment", "--follow").exit_code == ExitCode.OK
+    assert starting.run(*START, "--follow").exit_code == ExitCode.OK
 
 
 def test_on_a_terminal_the_saga_is_drawn_in_colours_as_it_changes(starting: FakeCoordinator) -> None:
     starting.answers["WatchSaga"] = [stream(types.SAGA_STATE_COMPLETED)]
     starting.answers["GetSaga"] = [pb.GetSagaResponse(saga=saga(last_sequence=2)), pb.GetSagaResponse(saga=ended())]
-    shown, code = on_terminal(starting, "start", "order_fulfillment", "--id", "order-42", "--follow")
+    shown, code = on_terminal(starting, *START, "--id", "order-42", "--follow")
     assert code == ExitCode.OK
     assert "\x1b[32mCOMPLETED" in shown
     assert "SagaCreated" not in shown

@@ -93,7 +93,7 @@ ship     WAITING       RETRIABLE   shipping.Ship           -        -          -
 
 waits for
   reserve compensate: next attempt until 2026-09-21T14:13:32.000Z (in 2s)
-  exclusive key sku-1, held by order-41, without a limit
+  the exclusive key `sku-1`, held by `order-41`, without a limit
   deadline until 2026-09-21T14:18:20.000Z (in 4m50s)
 """
     assert text(capsys, GOING_BACK) == expected
@@ -102,7 +102,6 @@ waits for
 def test_a_saga_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
     ended = saga(
         types.SAGA_STATE_COMPLETED,
-        parent_saga_id="parent-1",
         start_time=at(0),
         end_time=at(2.5),
         deadline=at(300),
@@ -116,17 +115,58 @@ def test_a_saga_that_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
                 execute=pb.OperationProgress(attempts=1, start_time=at(0), end_time=at(1)),
                 confirm=pb.OperationProgress(attempts=1, start_time=at(1), end_time=at(2)),
                 hold_until=at(600),
-                child_saga_id="order-42/reserve",
             )
         ],
     )
     shown = text(capsys, ended)
-    assert "  parent    parent-1\n" in shown
     assert "  ended     2026-09-21T14:13:22.500Z\n  duration  2.5s\n  deadline  2026-09-21T14:18:20.000Z\n" in shown
     assert "COMPENSATE" not in shown  # columns that say nothing are left out
     assert "2026-09-21T14:23:20.000Z (in 9m50s)" in shown
-    assert shown.rstrip().endswith("order-42/reserve")
     assert "waits for" not in shown
+
+
+def test_a_saga_that_waits_for_a_key_says_which_and_who_holds_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """G3: what a saga waits for can be read."""
+    queued = saga(
+        types.SAGA_STATE_PENDING,
+        exclusive_keys=["account:1", "account:2"],
+        waits=[pb.Wait(exclusive_key=pb.KeyWait(key="account:1", holder_saga_id="transfer-7"))],
+    )
+    shown = text(capsys, queued)
+    assert "  keys      account:1, account:2\n" in shown
+    assert shown.endswith("waits for\n  the exclusive key `account:1`, held by `transfer-7`, without a limit\n")
+
+
+def test_a_saga_that_runs_as_a_step_says_of_what_and_waits_for_its_parent(capsys: pytest.CaptureFixture[str]) -> None:
+    child = saga(
+        saga_id="order-1/parcel_1",
+        parent_saga_id="order-1",
+        waits=[pb.Wait(parent=pb.ParentWait(saga_id="order-1"), until=at(12))],
+    )
+    shown = text(capsys, child)
+    assert "  runs as   step `parcel_1` of `order-1`\n" in shown
+    assert shown.endswith(
+        "  its parent `order-1` to confirm or to compensate (all steps are done)"
+        " until 2026-09-21T14:13:32.000Z (in 2s)\n"
+    )
+
+
+def test_how_to_look_at_the_sagas_that_run_as_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    parent = saga(
+        steps=[
+            pb.Step(name="parcel_1", child_saga_id="order-42/parcel_1"),
+            pb.Step(name="charge"),
+            pb.Step(name="parcel_2", child_saga_id="order-42/parcel_2"),
+        ]
+    )
+    assert text(capsys, parent).endswith(
+        "\nrun as sagas of their own, which --children shows too\n"
+        "  parcel_1: saga get order-42/parcel_1\n  parcel_2: saga get order-42/parcel_2\n"
+    )
+
+
+def test_a_wait_that_is_newer_than_this_program_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "  something newer than this program until " in text(capsys, saga(waits=[pb.Wait(until=at(12))]))
 
 
 def test_a_saga_that_has_not_begun(capsys: pytest.CaptureFixture[str]) -> None:

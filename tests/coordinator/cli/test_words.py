@@ -23,6 +23,16 @@ from saga.v1.types_pb2 import Failure
         ),
         (Failure(kind=types.FAILURE_KIND_DEADLINE_PASSED), None, "DEADLINE_PASSED"),
         (
+            Failure(kind=types.FAILURE_KIND_DEADLOCK),
+            None,
+            "DEADLOCK: the holder of an exclusive key waits, directly or not, for what this saga's own root holds",
+        ),
+        (
+            Failure(kind=types.FAILURE_KIND_DEADLOCK, message="transfer-7 holds account:1"),
+            None,
+            "DEADLOCK: transfer-7 holds account:1",
+        ),
+        (
             Failure(kind=types.FAILURE_KIND_UNAVAILABLE, step="charge", grpc_code=grpc.StatusCode.UNAVAILABLE.value[0]),
             "",
             "UNAVAILABLE (gRPC status 14)",
