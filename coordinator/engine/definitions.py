@@ -133,11 +133,12 @@ class Definitions:
 
     async def offered(self) -> Offer:
         """Every definition that takes new sagas, as an action of this coordinator."""
-        offer = self._offer
+        offer, known = self._offer, self._for_starts
         if offer is None:
             newest = [loaded async for loaded in self._newest_of_each()]
             offer = await asyncio.to_thread(offer_of, newest, version(DISTRIBUTION))
-            self._offer = offer
+            if known is self._for_starts:  # no version was registered or deprecated meanwhile
+                self._offer = offer
         return offer
 
     async def _newest_of_each(self) -> AsyncIterator[LoadedDefinition]:

@@ -162,7 +162,7 @@ class Driver:
             return
         self._stopped = True
         self._dispatcher.rest()
-        self._world.exclusion.forgo(self._saga)
+        self._ask_for_keys(wanted=False)
         for item in self._inbox:
             item.settle(Stopped())
         self._inbox.clear()
@@ -262,9 +262,9 @@ class Driver:
             self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
         else:
             self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
-            self._ask_for_keys(wanted.keys)
+            self._ask_for_keys(wanted=wanted.keys)
 
-    def _ask_for_keys(self, wanted: bool) -> None:
+    def _ask_for_keys(self, *, wanted: bool) -> None:
         if not self._saga.exclusive_keys:
             return
         if wanted:

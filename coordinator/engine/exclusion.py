@@ -61,8 +61,8 @@ class Exclusion:
 
     def forgo(self, saga: Saga) -> None:
         """The saga has not started and does not want to now: it is paused, set aside, or goes back."""
-        if self._waiting.pop(saga.saga_id, None) is not None:
-            self._announce(self._keys.withdraw(saga.saga_id, saga.root_saga_id))
+        self._waiting.pop(saga.saga_id, None)
+        self._announce(self._keys.withdraw(saga.saga_id, saga.root_saga_id))
 
     def started(self, saga: Saga) -> None:
         """That is durable; from here on it holds its keys until it has ended."""

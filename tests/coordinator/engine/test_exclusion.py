@@ -67,6 +67,16 @@ async def test_failed_keeps_its_keys_visibly_and_over_a_restart() -> None:
         await again.engine.close()
 
 
+async def test_a_saga_that_fails_in_the_turn_in_which_it_starts_keeps_its_keys() -> None:
+    async with bench() as b:
+        await b.register(step("debit", "RETRIABLE", input="shop.Text{text: string(int(input.text))}"), exclusive_keys=KEY)
+        await b.start("first", "ada")
+        await b.start("second", "ada")
+        assert await b.ended("first") == "FAILED"
+        assert await b.state("second") == "PENDING"
+        assert b.engine.blocked("second") == [Blocked("account:ada", "first")]
+
+
 async def test_the_queue_survives_a_restart_in_its_order() -> None:
     async with bench() as b:
         await _registered(b)
@@ -102,6 +112,21 @@ async def test_a_saga_that_is_paused_or_cancelled_while_it_waits_makes_way() -> 
         b.participants.answer("debit", done())
         await settled()
         assert b.participants.calls[-1].context.saga_id == "paused"
+
+
+async def test_what_is_paused_before_anybody_drives_it_again_makes_way() -> None:
+    """After a restart a saga has its place in the queue before it has a driver."""
+    async with bench() as b:
+        await _registered(b)
+        for saga_id in ("first", "second", "third"):
+            await b.start(saga_id, "ada")
+        again = await b.crash()
+        await again.engine.steer("second", PauseRequested("a look first"))
+        assert again.engine.blocked("second") == []
+        await again.engine.recover()
+        assert await again.ended("third") == "COMPLETED"
+        assert await again.state("second") == "PENDING"
+        await again.engine.close()
 
 
 async def test_a_delayed_saga_joins_the_queue_when_it_could_start() -> None:
