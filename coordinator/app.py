@@ -134,7 +134,7 @@ async def _start(server: Server, address: str) -> str:
     try:
         return await server.start(address)
     except OSError as error:
-        raise StartupError(f"cannot listen on {address}: {error}") from error
+        raise StartupError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
 async def _recover(engine: Engine) -> None:

@@ -5,6 +5,8 @@ This module must not know what the services do.
 
 from __future__ import annotations
 
+import socket
+from socket import SOCK_STREAM
 from typing import Final
 
 import grpc
@@ -68,6 +70,7 @@ class Server:
 
     async def start(self, address: str) -> str:
         """Serve; returns HOST:PORT. OSError where the address cannot be had."""
+        _probe(address)
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -84,3 +87,12 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """End all calls; those under way have that long."""
         await self._server.stop(grace_s)
+
+
+def _probe(address: str) -> None:
+    """OSError with the reason where the address cannot be had: gRPC says only that it cannot, on lines of its own."""
+    host, _, port = address.rpartition(":")
+    for family, kind, protocol, _name, place in socket.getaddrinfo(host.strip("[]"), int(port), type=SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)

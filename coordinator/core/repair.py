@@ -96,7 +96,8 @@ def resolve(saga: Saga, request: ResolveRequested, now_ns: int) -> list[StepReso
     _demand_at_rest(step, now_ns)
     allowed = _resolutions(saga, step)
     if request.resolution not in allowed:
-        possible = " or ".join(RESOLUTION_WORDS[each] for each in allowed) or "nothing of it has to be resolved"
+        words = " or ".join(f"`{RESOLUTION_WORDS[each]}`" for each in allowed)
+        possible = f"it can be resolved as {words}" if words else "nothing of it has to be resolved"
         state = StepState.Name(step.state).removeprefix("STEP_STATE_")
         word = RESOLUTION_WORDS.get(request.resolution, "nothing")
         raise Forbidden(f"step `{request.step}` in {state} cannot be resolved as {word}", possible)

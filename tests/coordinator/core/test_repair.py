@@ -260,7 +260,7 @@ def test_behind_the_point_of_no_return_no_effect_is_no_answer() -> None:
     assert bench.state == "FAILED"
     with pytest.raises(Forbidden) as refused:
         resolve(bench, "y", RESOLUTION_NO_EFFECT)
-    assert refused.value.possible == "completed"
+    assert refused.value.possible == "it can be resolved as `completed`"
     assert resolve(bench, "y", RESOLUTION_COMPLETED) == ["step_resolved", "saga_completed"]
 
 

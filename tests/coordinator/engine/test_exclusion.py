@@ -69,7 +69,8 @@ async def test_failed_keeps_its_keys_visibly_and_over_a_restart() -> None:
 
 async def test_a_saga_that_fails_in_the_turn_in_which_it_starts_keeps_its_keys() -> None:
     async with bench() as b:
-        await b.register(step("debit", "RETRIABLE", input="shop.Text{text: string(int(input.text))}"), exclusive_keys=KEY)
+        failing = "shop.Text{text: string(int(input.text))}"
+        await b.register(step("debit", "RETRIABLE", input=failing), exclusive_keys=KEY)
         await b.start("first", "ada")
         await b.start("second", "ada")
         assert await b.ended("first") == "FAILED"
