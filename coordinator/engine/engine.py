@@ -256,7 +256,7 @@ class Engine:
         state: SagaState.ValueType = SAGA_STATE_UNSPECIFIED
         read_up_to = 0
         with self._world.changes.follow(saga_id) as changed:
-            while state not in ENDED:
+            while True:
                 changed.clear()
                 events = await self._journal.read(saga_id, read_up_to, limits.WATCH_BUFFER_EVENTS)
                 for event in events:
@@ -264,6 +264,8 @@ class Engine:
                     read_up_to = event.sequence
                     if event.sequence > after_sequence:
                         yield event, state
+                if state in ENDED and len(events) < limits.WATCH_BUFFER_EVENTS:  # a child that completed may go back
+                    return
                 if not events:
                     if self._draining:
                         raise ShuttingDown

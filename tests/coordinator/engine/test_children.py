@@ -185,6 +185,19 @@ async def test_a_child_of_a_child_goes_back_too() -> None:
         assert b.participants.made()[-1] == "pick compensate 1"
 
 
+async def test_watching_a_child_that_was_taken_back_goes_past_its_first_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as b:
+        await shop(b, step("bill"))
+        b.participants.script("bill", EXECUTE, REFUSED)
+        await b.start("o-1")
+        assert await b.ended("o-1") == "COMPENSATED"
+        written = await b.journal.read("o-1/parcel")
+        completed = next(event.sequence for event in written if event.HasField("saga_completed"))
+        monkeypatch.setattr(limits, "WATCH_BUFFER_EVENTS", completed)  # what is read at a time ends just there
+        seen = [event.sequence async for event, _ in b.engine.watch("o-1/parcel", 0)]
+        assert seen == [event.sequence for event in written]
+
+
 # --- Holds ------------------------------------------------------------------------------------------------------------
 
 
