@@ -18,6 +18,10 @@ A line that begins with `> ` is something that happens, and the lines below it a
     > wait 5s, wait                          time passes; without a length: until something is due
     > cancel WHY                             a client wants the saga to go back
     > pause WHY, resume WHY                  an operator stops new dispatches, and takes that back
+    > retry WHY                              an operator has what is open tried again
+    > resolve charge no_effect WHY           an operator states what happened: completed, no_effect, compensated or
+                                             confirmed
+    > report charge execute completed        the participant says by itself what a reply could have said
     > keys granted, keys refused             the saga's turn to hold its keys has come, or never would
     > parent confirms, parent goes back WHY  the saga that this one is a step of decides
     > crash                                  the coordinator dies and reads the saga back
@@ -36,6 +40,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
+    Accepted,
     CancelRequested,
     Done,
     Input,
@@ -46,12 +51,15 @@ from coordinator.core.inputs import (
     PauseRequested,
     Refused,
     Reply,
+    Reported,
+    ResolveRequested,
     ResumeRequested,
+    RetryRequested,
 )
 from coordinator.core.instants import from_duration, from_timestamp
 from coordinator.core.limits import SECOND_NS
 from saga.v1.definition_pb2 import SagaDefinition, StepDefinition
-from saga.v1.event_pb2 import ParentStep, SagaEvent
+from saga.v1.event_pb2 import ParentStep, Resolution, SagaEvent
 from saga.v1.types_pb2 import FAILURE_KIND_CANCELLED, OPERATION_EXECUTE, Failure, FailureKind, Operation
 from tests.coordinator.core.sagas import (
     ABORTED,
@@ -136,16 +144,8 @@ class _Stage:
             case "poll":
                 (poll,) = [poll for poll in bench.out.polls if poll.step == words[0]]
                 bench.polled_until_ns[poll.step] = bench.now_ns + poll.timeout_ns
-            case "cancel":
-                bench.turn(CancelRequested(" ".join(words), actor="ada"))
             case "crash":
                 bench.crash()
-            case "pause":
-                bench.turn(PauseRequested(" ".join(words), actor="ada"))
-            case "resume":
-                bench.turn(ResumeRequested(" ".join(words), actor="ada"))
-            case "keys" | "parent":
-                bench.turn(_word(verb, words))
             case "execute" | "compensate" | "confirm":
                 operation = Operation.Value(f"OPERATION_{verb.upper()}")
                 reply = _reply(words[1], words[2:])
@@ -153,7 +153,7 @@ class _Stage:
                     bench.polled_until_ns.pop(words[0], None)
                 bench.reply(words[0], reply, operation)
             case _:
-                raise AssertionError(f"a transcript knows no `{verb}`")
+                bench.turn(_INPUTS[verb](words))
 
     def _under_way(self) -> Iterator[str]:
         out = self._bench.out
@@ -222,13 +222,34 @@ def _reply(word: str, words: list[str]) -> Reply:
     return _REPLIES[word](words)
 
 
-def _word(verb: str, words: list[str]) -> Input:
-    """What other sagas lead to."""
-    if verb == "keys":
-        return KeysGranted() if words == ["granted"] else KeysRefused()
+def _resolve(words: list[str]) -> Input:
+    resolution = Resolution.Value(f"RESOLUTION_{words[1].upper()}")
+    output = Any(value=b"output") if words[1] == "completed" else None
+    return ResolveRequested(words[0], resolution, " ".join(words[2:]), "ada", output)
+
+
+def _report(words: list[str]) -> Input:
+    reply = _reply(words[2], words[3:])
+    assert not isinstance(reply, Accepted)
+    return Reported(words[0], Operation.Value(f"OPERATION_{words[1].upper()}"), reply)
+
+
+def _parent(words: list[str]) -> Input:
     if words == ["confirms"]:
         return ParentConfirmed()
     return ParentWentBack(Failure(kind=FAILURE_KIND_CANCELLED, message=" ".join(words[2:])))
+
+
+_INPUTS: Final[Mapping[str, Callable[[list[str]], Input]]] = {
+    "cancel": lambda words: CancelRequested(" ".join(words), actor="ada"),
+    "pause": lambda words: PauseRequested(" ".join(words), actor="ada"),
+    "resume": lambda words: ResumeRequested(" ".join(words), actor="ada"),
+    "retry": lambda words: RetryRequested(" ".join(words), actor="ada"),
+    "resolve": _resolve,
+    "report": _report,
+    "keys": lambda words: KeysGranted() if words == ["granted"] else KeysRefused(),
+    "parent": _parent,
+}
 
 
 def _done(words: list[str]) -> Reply:
@@ -280,6 +301,8 @@ def _field(field: FieldDescriptor, value: object) -> str:
         return operation_word(value)  # type: ignore[arg-type]  # an enum's value
     if isinstance(value, Failure):
         return _failure(value)
+    if field.enum_type is not None:
+        return f"{field.name}={field.enum_type.values_by_number[value].name.rpartition('_STATE_')[2]}"  # type: ignore[index]
     if isinstance(value, ParentStep):
         return f"{field.name}={value.saga_id}/{value.step}"
     if isinstance(value, Timestamp):
