@@ -56,11 +56,13 @@ class Pending:
     """The operation is accepted, and the result comes later.
 
     What the handler wrote is committed. The coordinator asks again after `poll_after` (unset: 30 s; 10 ms to 24 h
-    are honoured), or the participant reports through `CoordinatorService.CompleteStep`.
+    are honoured), or the participant reports through `CoordinatorService.CompleteStep`. `needs_attention` says that it
+    does not go on without an operator: the saga is marked so until an answer no longer says it.
     """
 
     poll_after: timedelta | None = None
     message: str = ""
+    needs_attention: bool = False
 
     def __post_init__(self) -> None:
         if self.poll_after is not None and self.poll_after < timedelta(0):

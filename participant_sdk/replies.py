@@ -83,7 +83,7 @@ def outcome_of(reply: Reply) -> str:
 
 
 def _pending(answer: Pending) -> PendingReply:
-    reply = PendingReply(message=answer.message[:TEXT_LENGTH_MAX])
+    reply = PendingReply(message=answer.message[:TEXT_LENGTH_MAX], needs_attention=answer.needs_attention)
     if answer.poll_after is not None:
         reply.poll_after.FromTimedelta(answer.poll_after)
     return reply

@@ -1,10 +1,11 @@
-"""What the documents show works: the README's participant, its definition, every definition, every link."""
+"""What the documents show works: the README's participant, definitions, configurations, every link."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from coordinator import config as configuration
 from coordinator.core.definition import check_structure
 from coordinator.dataflow.check import check
 from coordinator.dataflow.yamlform import load
@@ -22,6 +23,12 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """What links can point at: the headings as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture
@@ -60,11 +67,29 @@ def test_the_sample_definition_is_valid(descriptions: dict[str, DescribeResponse
     assert check(load(path.read_text(), path.name).definition, descriptions).problems == ()
 
 
-def test_the_guide_shows_a_well_formed_definition() -> None:
-    whole, attempts = blocks((ROOT / "docs/definitions.md").read_text(), "yaml")
-    assert check_structure(load(whole, "definitions.md").definition) == []
-    head = "name: d\ninput_type: a.B\nsteps:\n  - name: s\n    participant: p\n    action: A\n    input: input\n"
-    assert check_structure(load(head + attempts, "definitions.md").definition) == []
+def test_the_guide_shows_well_formed_definitions() -> None:
+    whole, keys, attempts, child = blocks((ROOT / "docs/definitions.md").read_text(), "yaml")
+    head = "name: d\ninput_type: a.B\n"
+    plain = "steps:\n  - name: s\n    participant: p\n    action: A\n    input: input\n"
+    before_a_child = "order: GRAPH\n" + plain.replace("name: s", "name: open")
+    for text in (whole, head + keys + plain, head + plain + attempts, head + before_a_child + child):
+        assert check_structure(load(text, "definitions.md").definition) == []
+
+
+def test_the_guide_shows_the_marketplaces_child() -> None:
+    child = blocks((ROOT / "docs/definitions.md").read_text(), "yaml")[-1]
+    path = ROOT / "sample_services/marketplace/marketplace_order.yaml"
+    [shown] = load(f"name: d\nsteps:\n{child}", "definitions.md").definition.steps
+    assert shown in load(path.read_text(), path.name).definition.steps
+
+
+def test_the_configurations_shown_can_be_used(tmp_path: Path) -> None:
+    shown = blocks((ROOT / "docs/configuration.md").read_text(), "toml")
+    assert shown
+    for number, text in enumerate(shown):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(text)
+        assert configuration.load(file).participants
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -72,6 +97,22 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_into_a_document_leads_to_a_heading(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#([^)]+)\)", document.read_text()):
+        if not target.startswith("http"):
+            file = document.parent / target if target else document
+            assert anchor in anchors(file.read_text()), f"{document.name} links to {target}#{anchor}"
+
+
+def test_every_decision_is_in_the_index() -> None:
+    decisions = ROOT / "docs/decisions"
+    index = (decisions / "README.md").read_text()
+    for path in sorted(decisions.glob("0*.md")):
+        title = path.read_text().splitlines()[0].removeprefix("# ")
+        assert f"[{title}]({path.name})" in index
 
 
 def test_every_guarantee_is_explained_and_cited_by_a_test() -> None:

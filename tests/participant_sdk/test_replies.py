@@ -42,6 +42,12 @@ def test_pending(make: Any) -> None:
     assert replies.outcome_of(reply) == "pending"
 
 
+@pytest.mark.parametrize("make", [replies.executed, replies.compensated, replies.confirmed])
+def test_g3_pending_can_ask_for_an_operator(make: Any) -> None:
+    assert make(ACTION, Pending(needs_attention=True)).pending.needs_attention
+    assert not make(ACTION, Pending()).pending.needs_attention
+
+
 @pytest.mark.parametrize("answer", [None, "text", Struct(), Noop()])
 def test_execute_must_answer_its_output_type(answer: object) -> None:
     with pytest.raises(TypeError, match=r"not google\.protobuf\.StringValue"):

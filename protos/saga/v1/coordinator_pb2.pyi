@@ -151,13 +151,13 @@ class Saga(_message.Message):
     PAST_POINT_OF_NO_RETURN_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
-    """The client's name for it."""
+    """The client's name for it; of a saga that runs as a step of another `parent/step`."""
     definition: _builtins.str
     """The definition's name."""
     version: _builtins.int
     """The definition's version."""
     state: _types_pb2.SagaState.ValueType
-    """Where it stands."""
+    """Where it stands. A saga that runs as a step of another can be taken back by its parent also when it is COMPLETED."""
     last_sequence: _builtins.int
     """The sequence of its last event."""
     paused: _builtins.bool
@@ -165,7 +165,9 @@ class Saga(_message.Message):
     overdue: _builtins.bool
     """Its deadline passed where it could not go back."""
     needs_attention: _builtins.bool
-    """It stands FAILED, or a step that must go forward has failed many times."""
+    """It stands FAILED, a step that must go forward cannot or has failed many times, or a participant says that what it
+    accepted does not go on without an operator.
+    """
     parent_saga_id: _builtins.str
     """The saga whose step this saga is; empty for most."""
     uid: _builtins.str
@@ -194,7 +196,7 @@ class Saga(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began, or, while PENDING, will begin."""
+        """When it began, or, while PENDING, may begin at the earliest."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
@@ -202,7 +204,7 @@ class Saga(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """By when it must be done. Unset: no limit."""
+        """By when it must be done. Unset: no limit, or, as a time limit counts from the start, not begun."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -281,7 +283,7 @@ class Step(_message.Message):
     kind: _types_pb2.StepKind.ValueType
     """Its kind."""
     child_saga_id: _builtins.str
-    """The saga that runs as this step; empty for most."""
+    """The saga that runs as this step, on the coordinator that `participant` names; empty for most."""
     @_builtins.property
     def execute(self) -> Global___OperationProgress:
         """How Execute went; unset where it never started."""
@@ -471,7 +473,7 @@ class KeyWait(_message.Message):
     key: _builtins.str
     """The key."""
     holder_saga_id: _builtins.str
-    """Which saga holds it, or stands before this one in the queue."""
+    """Which root saga holds it, by itself or through a child; or which saga stands before this one in the queue."""
     def __init__(
         self,
         *,
@@ -1616,7 +1618,7 @@ class Participant(_message.Message):
     name: _builtins.str
     """Its name in the configuration."""
     target: _builtins.str
-    """Where the coordinator calls it."""
+    """Where the coordinator calls it. Empty for `coordinator`."""
     state: Global___ParticipantState.ValueType
     """Whether it can be used."""
     last_failure: _builtins.str

@@ -117,7 +117,7 @@ class CoordinatorServiceServicer(object):
     def StartSaga(self, request, context):
         """Starts a saga, and answers once that is on disk. Idempotent: the same saga_id with the same request returns the
         saga that exists. Errors: ALREADY_EXISTS (same id, different request), NOT_FOUND (definition),
-        FAILED_PRECONDITION (version deprecated).
+        FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -167,8 +167,9 @@ class CoordinatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CancelSaga(self, request, context):
-        """Turns a saga back. Accepted before the point of no return and while no pivot is in flight; a saga that already goes
-        back is left as it is. Errors: NOT_FOUND, FAILED_PRECONDITION.
+        """Turns a saga back. Accepted before the point of no return and while no pivot is in flight, and of a saga that runs as
+        a step of another until all its steps are done; a saga that already goes back is left as it is. Errors: NOT_FOUND,
+        FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -646,7 +647,8 @@ class CoordinatorService(object):
 
 
 class ParticipantDirectoryServiceStub(object):
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address.
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
     """
 
     def __init__(self, channel):
@@ -668,11 +670,12 @@ class ParticipantDirectoryServiceStub(object):
 
 
 class ParticipantDirectoryServiceServicer(object):
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address.
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
     """
 
     def ListParticipants(self, request, context):
-        """All participants of the configuration, by name.
+        """All participants of the configuration and `coordinator`, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -707,7 +710,8 @@ def add_ParticipantDirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ParticipantDirectoryService(object):
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address.
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
     """
 
     @staticmethod

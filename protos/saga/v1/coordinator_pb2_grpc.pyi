@@ -41,7 +41,7 @@ class CoordinatorServiceStub:
     StartSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.StartSagaRequest, _coordinator_pb2.StartSagaResponse]
     """Starts a saga, and answers once that is on disk. Idempotent: the same saga_id with the same request returns the
     saga that exists. Errors: ALREADY_EXISTS (same id, different request), NOT_FOUND (definition),
-    FAILED_PRECONDITION (version deprecated).
+    FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
     """
     StartSagas: _grpc.StreamStreamMultiCallable[_coordinator_pb2.StartSagasRequest, _coordinator_pb2.StartSagasResponse]
     """The same for clients that start many: answers in any order."""
@@ -58,8 +58,9 @@ class CoordinatorServiceStub:
     ListSagaEvents: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagaEventsRequest, _coordinator_pb2.ListSagaEventsResponse]
     """A page of a saga's events. Errors: NOT_FOUND."""
     CancelSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.CancelSagaRequest, _coordinator_pb2.CancelSagaResponse]
-    """Turns a saga back. Accepted before the point of no return and while no pivot is in flight; a saga that already goes
-    back is left as it is. Errors: NOT_FOUND, FAILED_PRECONDITION.
+    """Turns a saga back. Accepted before the point of no return and while no pivot is in flight, and of a saga that runs as
+    a step of another until all its steps are done; a saga that already goes back is left as it is. Errors: NOT_FOUND,
+    FAILED_PRECONDITION.
     """
     PauseSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PauseSagaRequest, _coordinator_pb2.PauseSagaResponse]
     """Nothing new is dispatched or polled; what is in flight settles. Errors: NOT_FOUND, FAILED_PRECONDITION."""
@@ -85,7 +86,7 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     StartSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.StartSagaRequest, _coordinator_pb2.StartSagaResponse]  # type: ignore[assignment]
     """Starts a saga, and answers once that is on disk. Idempotent: the same saga_id with the same request returns the
     saga that exists. Errors: ALREADY_EXISTS (same id, different request), NOT_FOUND (definition),
-    FAILED_PRECONDITION (version deprecated).
+    FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
     """
     StartSagas: _aio.StreamStreamMultiCallable[_coordinator_pb2.StartSagasRequest, _coordinator_pb2.StartSagasResponse]  # type: ignore[assignment]
     """The same for clients that start many: answers in any order."""
@@ -102,8 +103,9 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     ListSagaEvents: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListSagaEventsRequest, _coordinator_pb2.ListSagaEventsResponse]  # type: ignore[assignment]
     """A page of a saga's events. Errors: NOT_FOUND."""
     CancelSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.CancelSagaRequest, _coordinator_pb2.CancelSagaResponse]  # type: ignore[assignment]
-    """Turns a saga back. Accepted before the point of no return and while no pivot is in flight; a saga that already goes
-    back is left as it is. Errors: NOT_FOUND, FAILED_PRECONDITION.
+    """Turns a saga back. Accepted before the point of no return and while no pivot is in flight, and of a saga that runs as
+    a step of another until all its steps are done; a saga that already goes back is left as it is. Errors: NOT_FOUND,
+    FAILED_PRECONDITION.
     """
     PauseSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.PauseSagaRequest, _coordinator_pb2.PauseSagaResponse]  # type: ignore[assignment]
     """Nothing new is dispatched or polled; what is in flight settles. Errors: NOT_FOUND, FAILED_PRECONDITION."""
@@ -132,7 +134,7 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_coordinator_pb2.StartSagaResponse, _abc.Awaitable[_coordinator_pb2.StartSagaResponse]]:
         """Starts a saga, and answers once that is on disk. Idempotent: the same saga_id with the same request returns the
         saga that exists. Errors: ALREADY_EXISTS (same id, different request), NOT_FOUND (definition),
-        FAILED_PRECONDITION (version deprecated).
+        FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
         """
 
     @_abc_1.abstractmethod
@@ -191,8 +193,9 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.CancelSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.CancelSagaResponse, _abc.Awaitable[_coordinator_pb2.CancelSagaResponse]]:
-        """Turns a saga back. Accepted before the point of no return and while no pivot is in flight; a saga that already goes
-        back is left as it is. Errors: NOT_FOUND, FAILED_PRECONDITION.
+        """Turns a saga back. Accepted before the point of no return and while no pivot is in flight, and of a saga that runs as
+        a step of another until all its steps are done; a saga that already goes back is left as it is. Errors: NOT_FOUND,
+        FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod
@@ -238,29 +241,35 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class ParticipantDirectoryServiceStub:
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address."""
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ParticipantDirectoryServiceAsyncStub: ...
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ListParticipantsRequest, _coordinator_pb2.ListParticipantsResponse]
-    """All participants of the configuration, by name."""
+    """All participants of the configuration and `coordinator`, by name."""
     RefreshParticipant: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RefreshParticipantRequest, _coordinator_pb2.RefreshParticipantResponse]
     """Asks a participant to describe itself again. Errors: NOT_FOUND, UNAVAILABLE."""
 
 @_typing.type_check_only
 class ParticipantDirectoryServiceAsyncStub(ParticipantDirectoryServiceStub):
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address."""
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListParticipants: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.ListParticipantsRequest, _coordinator_pb2.ListParticipantsResponse]  # type: ignore[assignment]
-    """All participants of the configuration, by name."""
+    """All participants of the configuration and `coordinator`, by name."""
     RefreshParticipant: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.RefreshParticipantRequest, _coordinator_pb2.RefreshParticipantResponse]  # type: ignore[assignment]
     """Asks a participant to describe itself again. Errors: NOT_FOUND, UNAVAILABLE."""
 
 class ParticipantDirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Knows the participants that the configuration names. A client can never make the coordinator dial an address."""
+    """Knows the participants that the configuration names, and `coordinator`: the coordinator itself, whose actions are its
+    definitions. A client can never make the coordinator dial an address.
+    """
 
     @_abc_1.abstractmethod
     def ListParticipants(
@@ -268,7 +277,7 @@ class ParticipantDirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.ListParticipantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_coordinator_pb2.ListParticipantsResponse, _abc.Awaitable[_coordinator_pb2.ListParticipantsResponse]]:
-        """All participants of the configuration, by name."""
+        """All participants of the configuration and `coordinator`, by name."""
 
     @_abc_1.abstractmethod
     def RefreshParticipant(

@@ -112,7 +112,7 @@ class SagaDefinition(_message.Message):
     HOLD_MARGIN_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1–128 of [a-z0-9_.-], beginning with a letter."""
+    """1–128 of [a-z0-9_.-], beginning with a letter. As an action of the participant `coordinator` it has the same name."""
     version: _builtins.int
     """Given by the coordinator, counted from 1; ignored in RegisterDefinition."""
     description: _builtins.str
@@ -120,7 +120,9 @@ class SagaDefinition(_message.Message):
     input_type: _builtins.str
     """Full name of the saga's input message, a type of one of the participants used."""
     output: _builtins.str
-    """CEL that yields the saga's output, a message. Empty: no output. Sees `input` and every step."""
+    """CEL that yields the saga's output, a message. Empty: no output; a step that runs the definition then yields a
+    google.protobuf.Empty. Sees `input` and every step.
+    """
     order: Global___StepOrder.ValueType
     """How the steps follow each other."""
     compensation_order: Global___CompensationOrder.ValueType
@@ -135,7 +137,9 @@ class SagaDefinition(_message.Message):
 
     @_builtins.property
     def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """CEL strings over `input`; sagas that share a key run one at a time. At most 16."""
+        """CEL strings over `input`, of 1 to 256 bytes each; sagas that share a key run one at a time, whatever their
+        definitions. At most 16.
+        """
 
     @_builtins.property
     def hold_margin(self) -> _duration_pb2.Duration:
@@ -189,9 +193,11 @@ class StepDefinition(_message.Message):
     name: _builtins.str
     """Unique in the definition; [a-z][a-z0-9_]*, at most 64 bytes, no reserved word of CEL, not `input`."""
     participant: _builtins.str
-    """The participant's name in the coordinator's configuration."""
+    """The participant's name in the coordinator's configuration; or `coordinator`, which is the coordinator itself: the
+    step then runs a saga.
+    """
     action: _builtins.str
-    """One of its actions."""
+    """One of its actions; of `coordinator` a definition's name."""
     kind: _types_pb2.StepKind.ValueType
     """One of the kinds that the action offers. Unset: STEP_KIND_COMPENSATABLE."""
     input: _builtins.str

@@ -97,7 +97,8 @@ class DefinitionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeprecateDefinition(self, request, context):
-        """Stops new sagas on a version; unfinished ones run on. Errors: NOT_FOUND.
+        """Stops new sagas on a version; unfinished ones run on, and so do those that have noted it for their steps. Errors:
+        NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,7 +47,9 @@ class DefinitionServiceStub:
     ListDefinitions: _grpc.UnaryUnaryMultiCallable[_definition_pb2.ListDefinitionsRequest, _definition_pb2.ListDefinitionsResponse]
     """All versions of all definitions, by name, newest version first."""
     DeprecateDefinition: _grpc.UnaryUnaryMultiCallable[_definition_pb2.DeprecateDefinitionRequest, _definition_pb2.DeprecateDefinitionResponse]
-    """Stops new sagas on a version; unfinished ones run on. Errors: NOT_FOUND."""
+    """Stops new sagas on a version; unfinished ones run on, and so do those that have noted it for their steps. Errors:
+    NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class DefinitionServiceAsyncStub(DefinitionServiceStub):
@@ -66,7 +68,9 @@ class DefinitionServiceAsyncStub(DefinitionServiceStub):
     ListDefinitions: _aio.UnaryUnaryMultiCallable[_definition_pb2.ListDefinitionsRequest, _definition_pb2.ListDefinitionsResponse]  # type: ignore[assignment]
     """All versions of all definitions, by name, newest version first."""
     DeprecateDefinition: _aio.UnaryUnaryMultiCallable[_definition_pb2.DeprecateDefinitionRequest, _definition_pb2.DeprecateDefinitionResponse]  # type: ignore[assignment]
-    """Stops new sagas on a version; unfinished ones run on. Errors: NOT_FOUND."""
+    """Stops new sagas on a version; unfinished ones run on, and so do those that have noted it for their steps. Errors:
+    NOT_FOUND.
+    """
 
 class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps the versions of every definition."""
@@ -112,6 +116,8 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_pb2.DeprecateDefinitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_pb2.DeprecateDefinitionResponse, _abc.Awaitable[_definition_pb2.DeprecateDefinitionResponse]]:
-        """Stops new sagas on a version; unfinished ones run on. Errors: NOT_FOUND."""
+        """Stops new sagas on a version; unfinished ones run on, and so do those that have noted it for their steps. Errors:
+        NOT_FOUND.
+        """
 
 def add_DefinitionServiceServicer_to_server(servicer: DefinitionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
