@@ -69,7 +69,7 @@ class Connection:
         failures = 0
         while True:
             try:
-                response = rpc(request, timeout=timeout_s)
+                response = rpc(request, timeout=timeout_s, wait_for_ready=self._comes_back(failures))
             except grpc.RpcError as error:
                 self._pause(error, failures)
                 failures += 1
@@ -92,7 +92,10 @@ class Connection:
         while (left_s := until_s - time.monotonic()) > 0:
             request = pb.WatchSagaRequest(saga_id=saga_id, after_sequence=after, payloads=payloads)
             try:
-                for response in self.sagas.WatchSaga(request, timeout=min(left_s, _STREAM_S)):
+                stream = self.sagas.WatchSaga(
+                    request, timeout=min(left_s, _STREAM_S), wait_for_ready=self._comes_back(failures)
+                )
+                for response in stream:
                     after, failures, self._has_answered = response.event.sequence, 0, True
                     yield response
             except grpc.RpcError as error:
@@ -103,6 +106,10 @@ class Connection:
                 failures += 1
             else:
                 return
+
+    def _comes_back(self, failures: int) -> bool:
+        """Whether to wait for a connection: gRPC works on one only while somebody does, and not in a pause."""
+        return failures > 0 and self._has_answered
 
     def _pause(self, error: grpc.RpcError, failures: int) -> None:
         """Waits before the next attempt. Raises CommandError where there is none to be made."""
@@ -117,8 +124,6 @@ def connect(ctx: typer.Context) -> Iterator[Connection]:
     """The line to the coordinator that the root command's options name."""
     address: Address = ctx.obj
     with grpc.insecure_channel(address.server, options=_OPTIONS) as channel:
-        # Whoever is told of its state has it worked on between calls too; else connecting rests in each pause.
-        channel.subscribe(lambda _state: None)
         yield Connection(channel, address)
 
 

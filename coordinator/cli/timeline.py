@@ -18,7 +18,7 @@ from coordinator.cli.words import coloured, failure_text, labels_text, operation
 from coordinator.core.instants import from_timestamp, to_timestamp
 from coordinator.dataflow.types import Types
 from saga.v1.coordinator_pb2 import OperationProgress, Saga, Step, Wait
-from saga.v1.types_pb2 import SagaState, StepKind, StepState
+from saga.v1.types_pb2 import SAGA_STATE_PENDING, SagaState, StepKind, StepState
 
 _STEP_HEADERS: Final = (
     "STEP", "STATE", "KIND", "ACTION", "STARTED", "EXECUTE", "COMPENSATE", "CONFIRM", "HOLD UNTIL", "LAST ERROR",
@@ -84,7 +84,9 @@ def _facts(saga: Saga, now_ns: int) -> dict[str, str]:
         "keys": ", ".join(saga.exclusive_keys),
         "marks": marks(saga),
         "created": times.instant(saga.create_time),
-        "started": times.instant(saga.start_time) if saga.HasField("start_time") else "",
+        "starts" if saga.state == SAGA_STATE_PENDING else "started": (
+            times.instant(saga.start_time) if saga.HasField("start_time") else ""
+        ),
         "ended": times.instant(saga.end_time) if saga.HasField("end_time") else "",
         "duration": took(saga, now_ns),
         "deadline": _deadline(saga, now_ns),

@@ -140,17 +140,13 @@ class Plan:
         return self._has(STEP_KIND_RESERVABLE)
 
     @cached_property
-    def offered_as(self) -> tuple[StepKind.ValueType, ...]:
-        """As which kinds a saga of it can be a step of another (rule 9, docs/decisions/0009)."""
+    def offered_as(self) -> StepKind.ValueType:
+        """As which kind a saga of it can be a step of another (rule 9, docs/decisions/0009)."""
         if self.revocable:
-            if self.reserves:
-                return (STEP_KIND_RESERVABLE,)
-            if self._has(STEP_KIND_COMPENSATABLE):
-                return (STEP_KIND_COMPENSATABLE,)
-            return (STEP_KIND_READ_ONLY, STEP_KIND_COMPENSATABLE)
+            return STEP_KIND_RESERVABLE if self.reserves else STEP_KIND_COMPENSATABLE
         if self.refusable_count or self.definition.exclusive_keys:  # waiting for a key can be refused (a deadlock)
-            return (STEP_KIND_PIVOT,)
-        return (STEP_KIND_RETRIABLE,)
+            return STEP_KIND_PIVOT
+        return STEP_KIND_RETRIABLE
 
     def _has(self, *kinds: StepKind.ValueType) -> bool:
         return any(step.kind in kinds for step in self.steps)

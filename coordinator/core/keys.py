@@ -10,7 +10,8 @@ A saga that shares a key with another runs only when the other has ended. The ru
   even if that key is free. So no root waits for ever, and as none holds anything while it waits, roots alone cannot
   deadlock.
 - The claim of a child goes before those of all roots, and waits for holders only, because its root may already hold
-  what the others wait for. Where two owners wait for each other all the same, the claim on that circle which arrived
+  what the others wait for. So does that of a saga which has ended and has to go back: its parent, on another
+  coordinator, waits for that. Where two owners wait for each other all the same, the claim on that circle which arrived
   last is refused; the child is then compensated, and its parent with it.
 
 Nothing is granted before `open`: after a restart first everybody who held something must be known.
@@ -30,18 +31,24 @@ from typing import Final, TypeAlias
 class Claim:
     """A saga's wish for its keys, of which there is at least one.
 
-    `owner` is its root saga; `arrival_ns` is when it could have started.
+    `owner` is its root saga; `arrival_ns` is when it could have started. `again`: it has held them, and has to go back.
     """
 
     saga_id: str
     owner: str
     keys: tuple[str, ...]
     arrival_ns: int
+    again: bool = False
 
     @property
     def nested(self) -> bool:
         """Whether it is a child's."""
         return self.saga_id != self.owner
+
+    @property
+    def first(self) -> bool:
+        """Whether it goes before those of sagas that hold nothing yet, and waits for holders only."""
+        return self.nested or self.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +77,17 @@ class _Share:
 
 @dataclass(slots=True)
 class _Queue:
-    """Who waits for one key: children, and behind them roots; each in the order of arrival."""
+    """Who waits for one key: those who go first, and behind them roots; each in the order of arrival."""
 
-    children: list[Claim] = field(default_factory=list)
+    first: list[Claim] = field(default_factory=list)
     roots: list[Claim] = field(default_factory=list)
 
     def line(self, claim: Claim) -> list[Claim]:
         """Where the claim stands."""
-        return self.children if claim.nested else self.roots
+        return self.first if claim.first else self.roots
 
     def __bool__(self) -> bool:
-        return bool(self.children or self.roots)
+        return bool(self.first or self.roots)
 
 
 _Owners: TypeAlias = dict[str, dict[str, _Share]]
@@ -153,10 +160,6 @@ class Keys:
 
     # --- Questions ---
 
-    def free_for(self, owner: str, keys: Iterable[str]) -> bool:
-        """Whether nobody else holds one of the keys."""
-        return self._is_open and not any(self._others(owner, key) for key in keys)
-
     def holds(self, saga_id: str, owner: str) -> bool:
         """Whether the saga was granted its keys."""
         return saga_id in self._owners.get(owner, ())
@@ -194,11 +197,11 @@ class Keys:
         return verdicts
 
     def _grant_next(self, key: str) -> Iterator[Claim]:
-        """Grant what can be of those who wait for the key: children first, then the first root."""
+        """Grant what can be of those who wait for the key: those who go first, then the first root."""
         progress = True
         while progress:
             queue = self._queues.get(key)
-            candidates = [*queue.children, *queue.roots[:1]] if queue is not None else []
+            candidates = [*queue.first, *queue.roots[:1]] if queue is not None else []
             progress = False
             for claim in candidates:
                 if not self._blockers(claim):
@@ -216,11 +219,11 @@ class Keys:
         return _NOBODY if owner in holders else holders
 
     def _ahead(self, claim: Claim, key: str) -> set[str]:
-        """Who stands before a root's claim; before a child's nobody does."""
-        if claim.nested:
+        """Who stands before a root's claim; before one that goes first nobody does."""
+        if claim.first:
             return _NOBODY
         queue = self._queues[key]
-        first = queue.children[0] if queue.children else queue.roots[0]
+        first = queue.first[0] if queue.first else queue.roots[0]
         return _NOBODY if first.saga_id == claim.saga_id else {first.saga_id}
 
     def _circle(self, owner: str) -> list[Claim]:

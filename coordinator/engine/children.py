@@ -109,8 +109,11 @@ class Sagas(Protocol):
     async def tell(self, saga_id: str, given: Input) -> None:
         """Have a saga take an input in, also one that has ended; returns when that is durable. Forbidden."""
 
-    def take_back(self, saga: Saga) -> bool:
-        """Have an ended saga hold its exclusive keys again; False where they are not free."""
+    def tell_with_keys(self, saga: Saga, given: Input) -> None:
+        """Have an ended saga take an input in as soon as it holds its exclusive keys again."""
+
+    def demand_room(self) -> None:
+        """OverLimit where so many sagas are unfinished that no more are taken."""
 
 
 class Children:
@@ -149,7 +152,7 @@ class Children:
                 if await self._definition_of(child_id) is None:
                     response = await self._barred(child_id, context, request.input, went_back)
                 else:
-                    response = await self._sagas.read(child_id, partial(self._compensated, context))
+                    response = await self._sagas.read(child_id, partial(self._compensated, context, went_back))
                     if response is None:
                         await self._sagas.tell(child_id, went_back)
             except UnreadableSaga as error:
@@ -189,6 +192,8 @@ class Children:
             raise DefinitionDeprecated(context.action, definition.plan.version)
         versions = await self._definitions.action_versions(definition)
         root, uid = await self._sagas.root_of(context), uuid7(self._clock.now_ns())
+        if not root:
+            self._sagas.demand_room()  # of parents here the number is limited, and that of their steps
         created = admission.created_child(context, given, definition, uid, root, versions)
         await self._make(child_id, definition, created)
 
@@ -226,7 +231,7 @@ class Children:
             return ExecuteResponse(completed=_completed(saga, definition))
         return ExecuteResponse(pending=self._pending(saga))
 
-    def _compensated(self, context: StepContext, saga: Saga) -> CompensateResponse | None:
+    def _compensated(self, context: StepContext, went_back: ParentWentBack, saga: Saga) -> CompensateResponse | None:
         if not _is_of(saga, context):  # no child of this parent is there, and none ever will be
             return CompensateResponse(compensated=Compensated(noop=True))
         if saga.state == SAGA_STATE_COMPENSATED:
@@ -234,7 +239,8 @@ class Children:
             return CompensateResponse(compensated=Compensated(noop=not began))
         if saga.turned_back:
             return CompensateResponse(pending=self._pending(saga))
-        if saga.ended and not self._sagas.take_back(saga):
+        if saga.ended and saga.exclusive_keys and saga.parent_decides:
+            self._sagas.tell_with_keys(saga, went_back)
             return CompensateResponse(pending=self._pending(saga, "waits for its exclusive keys"))
         return None
 

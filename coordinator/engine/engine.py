@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 from coordinator.core import limits
 from coordinator.core.decide import decide
 from coordinator.core.definition import Problem
+from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
     CancelRequested,
     Done,
@@ -134,12 +135,16 @@ class Engine:
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
         await asyncio.shield(self._world.tasks.spawn(self._create(saga, events, definition)))
 
-    async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
-        if self._draining:
-            raise ShuttingDown
+    def demand_room(self) -> None:
+        """OverLimit where so many sagas are unfinished that no more are taken; those that others need always begin."""
         if self.unfinished >= self._unfinished_max:
             message = f"{self._unfinished_max} sagas are unfinished, and no more are taken"
             raise OverLimit(message, limits.ADMISSION_RETRY_AFTER_NS)
+
+    async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
+        if self._draining:
+            raise ShuttingDown
+        self.demand_room()
         definition = await self.definitions.newest(request.definition, request.version)
         if definition.stored.deprecated:
             raise DefinitionDeprecated(request.definition, definition.stored.version)
@@ -194,9 +199,17 @@ class Engine:
         """Have a saga take in the word of its parent, also one that has ended. Forbidden, SagaNotFound."""
         await self._ask(saga_id, given, 0, also=_STANDING)
 
-    def take_back(self, saga: Saga) -> bool:
-        """Have an ended saga hold its exclusive keys again; False where they are not free."""
-        return not saga.exclusive_keys or self._world.exclusion.take_back(saga)
+    def tell_with_keys(self, saga: Saga, given: Input) -> None:
+        """Have a saga that has ended take in the word of its parent, once it holds its exclusive keys again."""
+
+        def tell(_granted: Input) -> None:
+            self._world.tasks.spawn(self._tell_when_possible(saga.saga_id, given))
+
+        self._world.exclusion.want_again(saga, tell, self._world.clock.now_ns())
+
+    async def _tell_when_possible(self, saga_id: str, given: Input) -> None:
+        with suppress(EngineError, JournalError, Forbidden):  # its parent asks again
+            await self.tell(saga_id, given)
 
     def tell_parent(self, parent: ParentStep) -> None:
         """There is news of the saga that runs as that step."""

@@ -73,15 +73,14 @@ class Exclusion:
         self._waiting.pop(saga.saga_id, None)
         self._announce(self._keys.end(saga.saga_id, saga.root_saga_id))
 
-    def take_back(self, saga: Saga) -> bool:
-        """Have a saga that has ended hold its keys once more; False where one of them is not free.
+    def want_again(self, saga: Saga, tell: Callable[[Input], None], now_ns: int) -> None:
+        """A saga that has ended has to go back: `tell` is called when it holds its keys again, at once or later.
 
-        Only a child whose parent is on another coordinator can fail here: of all others the root still holds them.
+        Only a child whose parent is on another coordinator ever waits: of all others the root still holds them.
         """
-        free = self._keys.free_for(saga.root_saga_id, saga.exclusive_keys)
-        if free:
-            self._keys.hold(saga.saga_id, saga.root_saga_id, saga.exclusive_keys)
-        return free
+        self._waiting[saga.saga_id] = tell
+        claim = Claim(saga.saga_id, saga.root_saga_id, saga.exclusive_keys, now_ns, again=True)
+        self._announce(self._keys.claim(claim))
 
     def blocked(self, saga_id: str) -> list[Blocked]:
         """What the saga's start waits for."""

@@ -67,7 +67,7 @@ def _action(loaded: LoadedDefinition) -> Action:
         description=loaded.definition.description,
         input_type=loaded.definition.input_type,
         output_type=loaded.output_type,
-        kinds=loaded.plan.offered_as,
+        kinds=[loaded.plan.offered_as],
         rejection_reasons=_REASONS,
         version=loaded.plan.version,
     )
@@ -77,7 +77,7 @@ def why_misfit(parent: LoadedDefinition, step: StepPlan, child: LoadedDefinition
     """Why a version cannot run as a step of a definition that was checked before; None where it can."""
     checked = parent.pinned.step_types[step.name]
     of = f"version {child.plan.version}"
-    if step.kind not in child.plan.offered_as:
+    if step.kind != child.plan.offered_as:
         return f"{of} does not serve as {StepKind.Name(step.kind).removeprefix('STEP_KIND_')}"
     if child.definition.input_type != checked.input:
         return f"{of} takes `{child.definition.input_type}`, not `{checked.input}`"

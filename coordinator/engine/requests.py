@@ -60,7 +60,9 @@ def request_of(
 
 def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attempt: int) -> StepContext:
     deadline_ns = None
-    if operation == OPERATION_EXECUTE and not step.plan.forward_only and step.plan.kind != STEP_KIND_PIVOT:
+    # A pivot is asked until its outcome is known; but one that is a saga can be told by when it must have begun.
+    told = step.plan.kind != STEP_KIND_PIVOT or step.plan.name in saga.action_versions
+    if operation == OPERATION_EXECUTE and not step.plan.forward_only and told:
         deadline_ns = earliest(step.deadline_ns, saga.deadline_ns)
     return StepContext(
         saga_id=saga.saga_id,

@@ -100,8 +100,7 @@ def test_what_a_child_took_is_kept_until_its_root_has_ended(keys: Keys) -> None:
     keys.claim(child("r/x", "a", at=1))
     keys.claim(root("s", "a", at=2))
     assert keys.end("r/x", "r") == []
-    assert not keys.free_for("s", ["a"])
-    assert keys.free_for("r", ["a"])
+    assert list(keys.blocked("s")) == [Blocked("a", "r")]
     assert keys.end("r", "r") == granted("s")
 
 
@@ -112,6 +111,17 @@ def test_a_root_that_has_ended_lets_go_only_when_its_children_have(keys: Keys) -
     keys.claim(root("s", "a", "b", at=2))
     assert keys.end("r", "r") == []
     assert keys.end("r/x", "r") == granted("s")
+
+
+def test_who_has_to_go_back_is_granted_before_those_who_hold_nothing_yet() -> None:
+    keys = Keys()
+    keys.open()
+    keys.claim(root("r", "a"))
+    keys.claim(root("waiting", "a", "b", at=1))
+    assert keys.claim(Claim("back", "back", ("a", "b"), 9, again=True)) == []
+    assert list(keys.blocked("waiting")) == [Blocked("a", "r"), Blocked("b", "back")]
+    assert keys.end("r", "r") == granted("back")
+    assert keys.end("back", "back") == granted("waiting")
 
 
 def test_two_owners_that_would_wait_for_each_other_do_not(keys: Keys) -> None:
@@ -136,7 +146,6 @@ def test_nothing_is_granted_before_everybody_who_held_something_is_known() -> No
     keys = Keys()
     assert keys.claim(root("s", "a", at=1)) == []
     assert keys.claim(root("t", "b", at=2)) == []
-    assert not keys.free_for("s", ["a"])
     keys.hold("r", "r", ("a",))
     assert keys.open() == granted("t")
     assert list(keys.blocked("s")) == [Blocked("a", "r")]

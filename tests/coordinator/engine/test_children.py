@@ -12,7 +12,7 @@ from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, ResolveRequested
 from coordinator.core.instants import to_duration
-from coordinator.engine.errors import InvalidDefinition, KeyReused, NoChildFits, StartedDifferently
+from coordinator.engine.errors import InvalidDefinition, KeyReused, NoChildFits, OverLimit, StartedDifferently
 from coordinator.engine.offer import BARRED
 from saga.v1.definition_pb2 import StepDefinition
 from saga.v1.event_pb2 import RESOLUTION_COMPENSATED
@@ -99,6 +99,17 @@ async def test_g9_deadlines_pass_down() -> None:
         await settled()
         parent, made = await b.look("o-1"), await b.look("o-1/parcel")
         assert made.deadline_ns == parent.deadline_ns is not None
+
+
+async def test_g9_the_sagas_deadline_passes_down_to_a_child_that_is_a_pivot() -> None:
+    """It can still say no in time, which is better than to be late."""
+    async with bench() as b:
+        await b.register(step("pick"), step("send", "PIVOT"), name="ship")
+        await b.register(child(kind="PIVOT"), timeout=to_duration(ns(60)))
+        b.participants.script("pick", EXECUTE, UNAVAILABLE)
+        await b.start("o-1")
+        await settled()
+        assert (await b.look("o-1/parcel")).deadline_ns == (await b.look("o-1")).deadline_ns
 
 
 async def test_labels_pass_down_and_the_childs_own_come_first() -> None:
@@ -467,10 +478,28 @@ async def test_a_child_of_another_coordinator_takes_its_keys_again_before_it_goe
         await settled()
         back = CompensateRequest(context=context("compensate"), input=text("ada"))
         assert "exclusive keys" in (await b.engine.children.compensate(back)).pending.message
+        await b.start("later", "ada", definition="ship")
+        assert [each.holder for each in b.engine.blocked("far-1/parcel")] == ["other"]
+        b.participants.script("send", EXECUTE, done())
         b.participants.answer("send", done())
-        assert await b.ended("other") == "COMPLETED"
-        assert (await b.engine.children.compensate(back)).HasField("pending")
-        assert await far_end(b) == "COMPENSATED"
+        assert {await b.ended("other"), await b.ended("later")} == {"COMPLETED"}
+        assert await far_end(b) == "COMPENSATED"  # it went before `later`, and nobody had to ask again
+        back_at, later_at = (await b.look("far-1/parcel")).ended_ns, (await b.look("later")).started_ns
+        assert back_at is not None
+        assert later_at is not None
+        assert back_at <= later_at
+        assert (await b.engine.children.compensate(back)).HasField("compensated")
+
+
+async def test_g14_children_of_others_count_as_any_saga_does_and_ones_own_always_begin() -> None:
+    async with bench(unfinished_max=1) as b:
+        await shop(b)
+        b.participants.hold("pick")
+        await b.start("o-1")
+        await settled()
+        assert await b.state("o-1/parcel") == "RUNNING"
+        with pytest.raises(OverLimit):
+            await b.engine.children.execute(ExecuteRequest(context=context(), input=text("in")))
 
 
 async def test_a_child_whose_output_fails_has_none_to_give_and_is_compensated() -> None:
@@ -532,24 +561,24 @@ async def test_a_definition_is_checked_against_what_the_coordinator_offers() -> 
 @pytest.mark.parametrize(
     ("kinds", "keys", "offered"),
     [
-        (["COMPENSATABLE", "READ_ONLY"], [], ["COMPENSATABLE"]),
-        (["COMPENSATABLE", "RESERVABLE"], [], ["RESERVABLE"]),
-        (["READ_ONLY"], [], ["READ_ONLY", "COMPENSATABLE"]),
-        (["RETRIABLE", "READ_ONLY"], [], ["RETRIABLE"]),
-        (["RETRIABLE"], ["'k'"], ["PIVOT"]),
-        (["READ_ONLY", "RETRIABLE"], [], ["PIVOT"]),
-        (["COMPENSATABLE", "RETRIABLE"], [], ["PIVOT"]),
-        (["COMPENSATABLE", "PIVOT", "RETRIABLE"], [], ["PIVOT"]),
+        (["COMPENSATABLE", "READ_ONLY"], [], "COMPENSATABLE"),
+        (["COMPENSATABLE", "RESERVABLE"], [], "RESERVABLE"),
+        (["READ_ONLY"], [], "COMPENSATABLE"),
+        (["RETRIABLE", "READ_ONLY"], [], "RETRIABLE"),
+        (["RETRIABLE"], ["'k'"], "PIVOT"),
+        (["READ_ONLY", "RETRIABLE"], [], "PIVOT"),
+        (["COMPENSATABLE", "RETRIABLE"], [], "PIVOT"),
+        (["COMPENSATABLE", "PIVOT", "RETRIABLE"], [], "PIVOT"),
     ],
 )
-async def test_the_kinds_a_definition_offers_follow_from_its_steps(
-    kinds: list[str], keys: list[str], offered: list[str]
+async def test_the_kind_a_definition_offers_follows_from_its_steps(
+    kinds: list[str], keys: list[str], offered: str
 ) -> None:
     async with bench() as b:
         steps = [step(f"s{index}", kind) for index, kind in enumerate(kinds)]
         await b.register(*steps, name="ship", exclusive_keys=keys)
         (action,) = (await b.definitions.offered()).description.actions
-        assert [StepKind.Name(kind).removeprefix("STEP_KIND_") for kind in action.kinds] == offered
+        assert [StepKind.Name(kind).removeprefix("STEP_KIND_") for kind in action.kinds] == [offered]
         assert (action.input_type, action.version) == (TEXT, 1)
 
 
