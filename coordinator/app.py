@@ -71,7 +71,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await stack.enter_async_context(directory)
         clock = SystemClock()
         world = World(journal, directory, clock, Changes(), Tasks(), random.random)
-        definitions = Definitions(journal, directory.descriptions, clock)
+        definitions = Definitions(journal, directory.descriptions, clock, _key_retention_ns(settings))
         directory.on_change(definitions.look_again)
         engine = Engine(world, definitions, settings.unfinished_sagas_max)
         stack.push_async_callback(engine.close)
@@ -100,6 +100,11 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             recovery.cancel()
             with suppress(asyncio.CancelledError):
                 await recovery
+
+
+def _key_retention_ns(settings: Settings) -> int | None:
+    """For how long, at least, a saga is remembered once it has ended; None: for ever."""
+    return settings.retention + settings.tombstone_retention if settings.retention is not None else None
 
 
 async def _open(settings: Settings) -> SqliteJournal:

@@ -46,7 +46,7 @@ def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType, blocked: Iterab
         steps=[_view_of_step(saga, step, full) for step in saga.steps],
         failure=saga.failure,
         create_time=to_timestamp(saga.created_ns),
-        start_time=to_timestamp(saga.started_ns if saga.started_ns is not None else saga.start_ns),
+        start_time=_instant(saga.start_ns if saga.state == SAGA_STATE_PENDING else saga.started_ns),
         end_time=_instant(saga.ended_ns),
         deadline=_instant(saga.deadline_ns),
         labels=saga.labels,
@@ -138,9 +138,11 @@ def _view_of_progress(
 
 def _waits(saga: Saga, blocked: Iterable[Blocked]) -> Iterator[pb.Wait]:
     """What it waits for, and until when (G3)."""
+    if saga.paused and not saga.ended:
+        yield pb.Wait(timer=pb.TimerWait(reason="an operator to resume it"))
     keys = [pb.KeyWait(key=each.key, holder_saga_id=each.holder) for each in blocked]
     yield from (pb.Wait(exclusive_key=key, until=_instant(saga.deadline_ns)) for key in keys)
-    if saga.state == SAGA_STATE_PENDING and not keys:
+    if saga.state == SAGA_STATE_PENDING and not (keys or saga.paused):
         yield pb.Wait(timer=pb.TimerWait(reason="start"), until=to_timestamp(saga.start_ns))
     if saga.held and saga.parent is not None:
         yield pb.Wait(parent=pb.ParentWait(saga_id=saga.parent.saga_id))
@@ -149,7 +151,7 @@ def _waits(saga: Saga, blocked: Iterable[Blocked]) -> Iterator[pb.Wait]:
         for operation, progress in step.progress.items():
             if progress.under_way:
                 yield _wait_for(step, operation, progress)
-    if saga.state == SAGA_STATE_COMPENSATING and saga.backward is not None:
+    if saga.state == SAGA_STATE_COMPENSATING and saga.backward is not None and not saga.paused:
         yield from _waits_for_late_calls(saga, saga.backward)
     if saga.state == SAGA_STATE_RUNNING and saga.deadline_ns is not None and not (saga.overdue or saga.held):
         yield pb.Wait(timer=pb.TimerWait(reason="deadline"), until=to_timestamp(saga.deadline_ns))

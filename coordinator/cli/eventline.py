@@ -118,7 +118,11 @@ _SUMMARIES: Final[Mapping[str, Callable[[PythonAny, int], str]]] = {
     "saga_started": _deadline,
     "attempt_started": _deadline,
     "attempt_failed": _attempt_failed,
-    "attempt_lost": lambda _fact, _start_ns: "the coordinator stopped; what the call did is not known",
+    "attempt_lost": lambda fact, start_ns: (
+        f"nobody heard its answer; it may have been at work until {times.offset(fact.deadline, start_ns)}"
+        if fact.HasField("deadline")
+        else "the coordinator stopped; what the call did is not known"
+    ),
     "step_pending": _pending,
     "step_completed": lambda fact, _start_ns: (
         f"holds until {times.instant(fact.hold_until)}" if fact.HasField("hold_until") else ""

@@ -267,7 +267,7 @@ def _replied(saga: Saga, replied: Replied, now_ns: int, polled_until_ns: Mapping
         return _read(saga, step, progress, replied, now_ns, None)
     facts = _read(saga, step, progress, replied, now_ns, polled_ns)
     # Another poll is still at work. Polls are not journaled; from here on nobody would know of it (G8).
-    return [_lost_poll(step, progress, polled_ns), *facts] if facts else []
+    return [_lost(step, OPERATION_EXECUTE, progress, polled_ns), *facts] if facts else []
 
 
 def _read(
@@ -407,24 +407,25 @@ def _recovered(saga: Saga, now_ns: int) -> list[Fact]:
     """Whatever was in flight is not known any more.
 
     A poll is not journaled, so one may have been in flight for every PENDING step, also where the saga has turned back
-    since (G8).
+    since (G8). Of a call within the process nothing is at work any more.
     """
     lost: list[Fact] = []
     for step in saga.steps:
         for operation, progress in step.progress.items():
             if progress.open:
-                lost.append(AttemptLost(step=step.plan.name, operation=operation, attempt=progress.attempts))
-            elif step.state == STEP_STATE_PENDING:
-                lost.append(_lost_poll(step, progress, now_ns + progress.policy.timeout_ns))
+                lost.append(_lost(step, operation, progress, now_ns if step.plan.in_process else None))
+            elif step.state == STEP_STATE_PENDING and not step.plan.in_process:
+                lost.append(_lost(step, OPERATION_EXECUTE, progress, now_ns + progress.policy.timeout_ns))
     return lost
 
 
-def _lost_poll(step: StepRecord, progress: Progress, until_ns: int) -> AttemptLost:
+def _lost(step: StepRecord, operation: Operation.ValueType, progress: Progress, until_ns: int | None) -> AttemptLost:
+    """Of the last attempt, or a poll of it: until then it may be at work; None: until the attempt's deadline."""
     return AttemptLost(
         step=step.plan.name,
-        operation=OPERATION_EXECUTE,
+        operation=operation,
         attempt=progress.attempts,
-        deadline=to_timestamp(until_ns),
+        deadline=to_timestamp(until_ns) if until_ns is not None else None,
     )
 
 
@@ -441,7 +442,7 @@ def _cancelled(saga: Saga, request: CancelRequested) -> list[Fact]:
             f"the pivot `{saga.plan.pivot.name if saga.plan.pivot else ''}` is under way and its outcome is not known",
             "cancel again once the pivot was rejected",
         )
-    if saga.held and saga.parent is not None:
+    if saga.held and saga.parent is not None and saga.root_saga_id != saga.saga_id:
         raise Forbidden("all its steps are done, and its parent decides", f"cancel its parent `{saga.parent.saga_id}`")
     return [CompensationStarted(cause=Failure(kind=FAILURE_KIND_CANCELLED, message=request.reason))]
 

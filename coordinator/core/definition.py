@@ -100,6 +100,11 @@ class StepPlan:
         return self.kind in (STEP_KIND_COMPENSATABLE, STEP_KIND_RESERVABLE)
 
     @property
+    def in_process(self) -> bool:
+        """Whether its calls never leave the coordinator, and end with it: it runs a saga of the same one."""
+        return self.participant == BUILT_IN
+
+    @property
     def must_go_on(self) -> bool:
         """Whether going back is no answer to a failed Execute: it is attempted until its outcome is known."""
         return self.forward_only or self.kind == STEP_KIND_PIVOT

@@ -38,6 +38,7 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     SAGA_STATE_COMPENSATING,
     SAGA_STATE_FAILED,
+    SAGA_STATE_PENDING,
     SAGA_STATE_RUNNING,
     STEP_STATE_COMPENSATED,
     STEP_STATE_COMPENSATION_FAILED,
@@ -68,6 +69,8 @@ def pause(saga: Saga, request: PauseRequested) -> list[SagaPaused]:
 
 def resume(saga: Saga, request: ResumeRequested) -> list[SagaResumed]:
     """Take a pause back."""
+    if saga.ended:
+        raise Forbidden(f"the saga stands {_name(saga)}", "nothing has to be resumed")
     if not saga.paused:
         raise Forbidden("the saga is not paused", "nothing has to be resumed")
     return [SagaResumed(reason=request.reason)]
@@ -81,8 +84,20 @@ def retry(saga: Saga, request: RetryRequested) -> list[SagaRetried]:
         progress.next_ns is not None for index in saga.active for progress in saga.steps[index].progress.values()
     )
     if not (waits or saga.stuck or saga.compensation_failed):
-        raise Forbidden("nothing waits to be tried again", "wait for what is in flight")
+        raise Forbidden("nothing waits to be tried again", _instead(saga))
     return [SagaRetried(reason=request.reason, state=_goes_on(saga))]
+
+
+def _instead(saga: Saga) -> str:
+    """What is possible of a saga of which nothing can be tried again."""
+    if saga.state == SAGA_STATE_PENDING:
+        return "it begins by itself; a saga can be cancelled before it does"
+    if saga.held:
+        return "its parent confirms it or has it compensated"
+    for step in saga.steps:
+        if any(progress.needs_attention for progress in step.progress.values()):
+            return f"see what keeps step `{step.plan.name}`, which its participant says does not go on by itself"
+    return "wait for what is in flight"
 
 
 def resolve(saga: Saga, request: ResolveRequested, now_ns: int) -> list[StepResolved]:

@@ -202,6 +202,7 @@ SAGA: Final[Mapping[SagaState.ValueType, Mapping[str, SagaState.ValueType]]] = {
     },
     SAGA_STATE_COMPENSATED: {},
     SAGA_STATE_FAILED: {
+        "resumed": SAGA_STATE_FAILED,
         "an operator helps it forward": SAGA_STATE_RUNNING,
         "an operator helps it back": SAGA_STATE_COMPENSATING,
     },

@@ -48,6 +48,7 @@ from coordinator.engine.offer import (
     BARRED,
     COMPENSATED,
     NOT_HELD,
+    OTHER_KIND,
     PARENT_WENT_BACK,
     PAST_POINT_OF_NO_RETURN,
     RETIRED,
@@ -77,6 +78,7 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     SAGA_STATE_COMPENSATED,
     SAGA_STATE_COMPLETED,
+    STEP_KIND_UNSPECIFIED,
     Compensated,
     Completed,
     Confirmed,
@@ -84,6 +86,7 @@ from saga.v1.types_pb2 import (
     FailureKind,
     Rejected,
     SagaState,
+    StepKind,
 )
 
 T = TypeVar("T")
@@ -140,19 +143,24 @@ class Children:
             except UnreadableSaga as error:
                 return ExecuteResponse(pending=_needs_an_operator(error))
             if (state := await self._sagas.retired(child_id)) is not None:
-                raise SagaRetired(child_id, SagaState.Name(state).removeprefix("SAGA_STATE_"))
-            await self._begin(child_id, context, request.input)
+                raise SagaRetired(child_id, _name(state))
+            definition = await self._definition_for(context)
+            if (refusal := _why_other_kind(context, definition)) is not None:
+                return ExecuteResponse(rejected=refusal)
+            await self._begin(child_id, context, request.input, definition)
 
     async def compensate(self, request: CompensateRequest) -> CompensateResponse:
         """Have the child go back, or say how far it is. EngineError, JournalError."""
-        context, child_id = request.context, child_id_of(request.context)
+        child_id = child_id_of(request.context)
         went_back = ParentWentBack(_cause(request))
         while True:
             try:
-                if await self._definition_of(child_id) is None:
-                    response = await self._barred(child_id, context, request.input, went_back)
+                definition = await self._definition_of(child_id)
+                if definition is None:
+                    response = await self._barred(child_id, request, went_back)
                 else:
-                    response = await self._sagas.read(child_id, partial(self._compensated, context, went_back))
+                    look = partial(self._compensated, definition, request, went_back)
+                    response = await self._sagas.read(child_id, look)
                     if response is None:
                         await self._sagas.tell(child_id, went_back)
             except UnreadableSaga as error:
@@ -164,12 +172,13 @@ class Children:
 
     async def confirm(self, request: ConfirmRequest) -> ConfirmResponse:
         """Make the child's holds final, or say how far it is. EngineError, JournalError; Forbidden: it is too early."""
-        context, child_id = request.context, child_id_of(request.context)
+        child_id = child_id_of(request.context)
         while True:
             try:
-                if await self._definition_of(child_id) is None:
+                definition = await self._definition_of(child_id)
+                if definition is None:
                     return _confirmed_before(child_id, await self._sagas.retired(child_id))
-                response = await self._sagas.read(child_id, partial(self._confirmed, context))
+                response = await self._sagas.read(child_id, partial(self._confirmed, definition, request))
             except UnreadableSaga as error:
                 return ConfirmResponse(pending=_needs_an_operator(error))
             if response is not None:
@@ -186,10 +195,14 @@ class Children:
             return None
         return await self._definitions.pinned(name, version)
 
-    async def _begin(self, child_id: str, context: StepContext, given: Any) -> None:
+    async def _definition_for(self, context: StepContext) -> LoadedDefinition:
+        """What a new child is to run on."""
         definition = await self._definitions.newest(context.action, context.action_version)
         if definition.stored.deprecated and not context.action_version:  # what was pinned before goes on
             raise DefinitionDeprecated(context.action, definition.plan.version)
+        return definition
+
+    async def _begin(self, child_id: str, context: StepContext, given: Any, definition: LoadedDefinition) -> None:
         versions = await self._definitions.action_versions(definition)
         root, uid = await self._sagas.root_of(context), uuid7(self._clock.now_ns())
         if not root:
@@ -198,17 +211,20 @@ class Children:
         await self._make(child_id, definition, created)
 
     async def _barred(
-        self, child_id: str, context: StepContext, given: Any, went_back: ParentWentBack
+        self, child_id: str, request: CompensateRequest, went_back: ParentWentBack
     ) -> CompensateResponse | None:
         """Leave a child that never begins, so that a late Execute finds it; None: it is to be looked at."""
+        context = request.context
         if (state := await self._sagas.retired(child_id)) is not None:
             return _compensated_before(child_id, state)
+        if request.HasField("output"):  # it has completed, and was forgotten since, tombstone and all
+            return _compensated_before(child_id, SAGA_STATE_COMPLETED)
         try:
             definition = await self._definitions.newest(context.action, context.action_version)
         except DefinitionNotFound:  # then none could ever begin
             return CompensateResponse(compensated=Compensated(noop=True))
         root, uid = await self._sagas.root_of(context), uuid7(self._clock.now_ns())
-        created = admission.barred_child(context, given, definition, uid, root)
+        created = admission.barred_child(context, request.input, definition, uid, root)
         await self._make(child_id, definition, created, went_back)
         return None
 
@@ -223,17 +239,19 @@ class Children:
     def _executed(self, definition: LoadedDefinition, request: ExecuteRequest, saga: Saga) -> ExecuteResponse:
         if not _is_of(saga, request.context):
             raise StartedDifferently(saga.saga_id)
-        if admission.child_digest(request.context, request.input, definition) != saga.request_digest:
-            raise KeyReused(request.context.idempotency_key)
+        _demand_same(saga, request, definition)
         if saga.state == SAGA_STATE_COMPENSATED:
             return ExecuteResponse(rejected=_why_compensated(saga))
         if saga.held or saga.state == SAGA_STATE_COMPLETED:
             return ExecuteResponse(completed=_completed(saga, definition))
         return ExecuteResponse(pending=self._pending(saga))
 
-    def _compensated(self, context: StepContext, went_back: ParentWentBack, saga: Saga) -> CompensateResponse | None:
-        if not _is_of(saga, context):  # no child of this parent is there, and none ever will be
+    def _compensated(
+        self, definition: LoadedDefinition, request: CompensateRequest, went_back: ParentWentBack, saga: Saga
+    ) -> CompensateResponse | None:
+        if not _is_of(saga, request.context):  # no child of this parent is there, and none ever will be
             return CompensateResponse(compensated=Compensated(noop=True))
+        _demand_same(saga, request, definition)
         if saga.state == SAGA_STATE_COMPENSATED:
             began = any(OPERATION_EXECUTE in step.progress for step in saga.steps)
             return CompensateResponse(compensated=Compensated(noop=not began))
@@ -244,9 +262,12 @@ class Children:
             return CompensateResponse(pending=self._pending(saga, "waits for its exclusive keys"))
         return None
 
-    def _confirmed(self, context: StepContext, saga: Saga) -> ConfirmResponse | None:
-        if not _is_of(saga, context):
+    def _confirmed(self, definition: LoadedDefinition, request: ConfirmRequest, saga: Saga) -> ConfirmResponse | None:
+        if not _is_of(saga, request.context):
             return _confirmed_before(saga.saga_id, None)
+        _demand_same(saga, request, definition)
+        if not saga.plan.reserves:
+            raise Forbidden(f"`{saga.plan.name}` reserves nothing", "only RESERVABLE steps are confirmed")
         if saga.state == SAGA_STATE_COMPLETED:
             return ConfirmResponse(confirmed=Confirmed())
         if saga.turned_back:
@@ -304,10 +325,25 @@ def _is_of(saga: Saga, context: StepContext) -> bool:
     return saga.parent is not None and saga.parent.saga_uid == context.saga_uid
 
 
+def _demand_same(saga: Saga, request: Request, definition: LoadedDefinition) -> None:
+    """KeyReused where the child was begun, or barred, for another action or input."""
+    if admission.child_digest(request.context, request.input, definition) != saga.request_digest:
+        raise KeyReused(request.context.idempotency_key)
+
+
+def _why_other_kind(context: StepContext, definition: LoadedDefinition) -> Rejected | None:
+    offered = definition.plan.offered_as
+    if context.kind in (STEP_KIND_UNSPECIFIED, offered):
+        return None
+    asked, serves = (StepKind.Name(kind).removeprefix("STEP_KIND_") for kind in (context.kind, offered))
+    of = f"version {definition.plan.version} of `{definition.plan.name}`"
+    return Rejected(reason=OTHER_KIND, message=f"{of} serves as {serves}, and the step runs it as {asked}")
+
+
 def _cause(request: CompensateRequest) -> Failure:
     parent, cause = request.context.saga_id, request.cause
-    why = cause.message or cause.reason or FailureKind.Name(cause.kind).removeprefix("FAILURE_KIND_")
-    message = limited.message(f"the saga `{parent}` goes back: {why}")
+    why = cause.message or cause.reason
+    message = limited.message(f"the saga `{parent}` goes back{f': {why}' if why else ''}")
     return Failure(kind=FAILURE_KIND_CANCELLED, reason=PARENT_WENT_BACK, message=message)
 
 
@@ -334,7 +370,9 @@ def _why_compensated(saga: Saga) -> Rejected:
     if failure.reason == PARENT_WENT_BACK:
         return Rejected(reason=BARRED, message=failure.message)
     reason = failure.reason or FailureKind.Name(failure.kind).removeprefix("FAILURE_KIND_")
-    message = limited.message(f"the saga `{saga.saga_id}` was compensated: {failure.message or reason}")
+    message = failure.message
+    if not message.startswith(f"the saga `{saga.saga_id}/"):  # that of a child of its own says where it came from
+        message = limited.message(f"the saga `{saga.saga_id}` was compensated: {message or reason}")
     return Rejected(reason=reason, message=message, metadata=failure.metadata)
 
 

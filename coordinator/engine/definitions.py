@@ -22,7 +22,7 @@ from coordinator.dataflow.pinned import PinnedDefinition, UnreadableDefinitionEr
 from coordinator.engine.clock import Clock
 from coordinator.engine.errors import DefinitionNotFound, InvalidDefinition, NoChildFits
 from coordinator.engine.loaded import LoadedDefinition
-from coordinator.engine.offer import NOTHING, Offer, offer_of, why_misfit
+from coordinator.engine.offer import NOTHING, Offer, offer_of, why_action_misfits, why_misfit
 from coordinator.journal.port import DefinitionCursor, DefinitionVersion, Journal
 from saga.v1.definition_pb2 import SagaDefinition
 from saga.v1.participant_pb2 import DescribeResponse
@@ -43,10 +43,16 @@ class Registered:
 
 
 class Definitions:
-    """Registers, checks and loads definitions."""
+    """Registers, checks and loads definitions.
 
-    def __init__(self, journal: Journal, descriptions: Descriptions, clock: Clock) -> None:
+    `key_retention_ns` is for how long a saga is remembered, at least, after it has ended; None: for ever.
+    """
+
+    def __init__(
+        self, journal: Journal, descriptions: Descriptions, clock: Clock, key_retention_ns: int | None = None
+    ) -> None:
         self._journal = journal
+        self._key_retention_ns = key_retention_ns
         self._descriptions = descriptions
         self._clock = clock
         self._loaded: OrderedDict[tuple[str, int], LoadedDefinition] = OrderedDict()
@@ -112,7 +118,13 @@ class Definitions:
             return await self._child_version(loaded, step)
         description = described.get(step.participant)
         actions = description.actions if description is not None else ()
-        return next((action.version for action in actions if action.name == step.action), 0)
+        action = next((each for each in actions if each.name == step.action), None)
+        if action is None or not action.version:
+            return 0
+        misfit = why_action_misfits(loaded, step, action)
+        if misfit is not None:
+            raise NoChildFits(loaded.plan.name, step.name, step.action, misfit)
+        return action.version
 
     async def _child_version(self, loaded: LoadedDefinition, step: StepPlan) -> int:
         """The newest version that takes new sagas and fits the step."""
@@ -136,7 +148,7 @@ class Definitions:
         offer, known = self._offer, self._for_starts
         if offer is None:
             newest = [loaded async for loaded in self._newest_of_each()]
-            offer = await asyncio.to_thread(offer_of, newest, version(DISTRIBUTION))
+            offer = await asyncio.to_thread(offer_of, newest, version(DISTRIBUTION), self._key_retention_ns)
             if known is self._for_starts:  # no version was registered or deprecated meanwhile
                 self._offer = offer
         return offer

@@ -64,10 +64,13 @@ class Dispatcher:
         self.polled_until_ns: dict[str, int] = {}
         """The steps of which a poll of Execute may still be at work, and until when (G8)."""
 
-    def dispatch(self, saga: Saga, wanted: Outstanding, now_ns: int) -> None:
-        """Make the calls that were not made yet, poll what is due, and wake up in time."""
+    def dispatch(self, saga: Saga, wanted: Outstanding, now_ns: int, *, news: bool = False) -> None:
+        """Make the calls that were not made yet, poll what is due, and wake up in time.
+
+        `news`: answers have come that are not taken in yet; they may make a poll needless, so none goes out.
+        """
         self.call(saga, wanted.calls, now_ns)
-        next_poll_ns = self._poll_what_is_due(saga, wanted.polls, now_ns)
+        next_poll_ns = None if news else self._poll_what_is_due(saga, wanted.polls, now_ns)
         self._wake_at(earliest(wanted.wake_ns, next_poll_ns), now_ns)
 
     def call(self, saga: Saga, calls: Sequence[Call], now_ns: int) -> None:

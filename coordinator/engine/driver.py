@@ -261,7 +261,7 @@ class Driver:
         if self._draining:  # an attempt that is journaled and never made would be lost, and have spent its budget
             self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
         else:
-            self._dispatcher.dispatch(self._saga, wanted, self._now_ns())
+            self._dispatcher.dispatch(self._saga, wanted, self._now_ns(), news=bool(self._inbox))
             self._ask_for_keys(wanted=wanted.keys)
 
     def _ask_for_keys(self, *, wanted: bool) -> None:

@@ -62,9 +62,24 @@ from coordinator.engine.world import World
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
-from saga.v1.event_pb2 import ParentStep, SagaCreated, SagaEvent
+from saga.v1.event_pb2 import (
+    RESOLUTION_COMPENSATED,
+    RESOLUTION_COMPLETED,
+    RESOLUTION_CONFIRMED,
+    RESOLUTION_NO_EFFECT,
+    ParentStep,
+    SagaCreated,
+    SagaEvent,
+)
 from saga.v1.participant_pb2 import StepContext
-from saga.v1.types_pb2 import OPERATION_EXECUTE, SAGA_STATE_FAILED, SAGA_STATE_UNSPECIFIED, SagaState
+from saga.v1.types_pb2 import (
+    OPERATION_EXECUTE,
+    SAGA_STATE_COMPENSATED,
+    SAGA_STATE_COMPLETED,
+    SAGA_STATE_FAILED,
+    SAGA_STATE_UNSPECIFIED,
+    SagaState,
+)
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +148,9 @@ class Engine:
         apply(saga, first)
         events = [first, *turn(saga, given, now_ns, definition.oracle)]
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
-        await asyncio.shield(self._world.tasks.spawn(self._create(saga, events, definition)))
+        creating = self._world.tasks.spawn(self._create(saga, events, definition))
+        creating.add_done_callback(_seen)
+        await asyncio.shield(creating)
 
     def demand_room(self) -> None:
         """OverLimit where so many sagas are unfinished that no more are taken; those that others need always begin."""
@@ -305,6 +322,8 @@ class Engine:
 
     async def steer(self, saga_id: str, request: Steering, expected_sequence: int = 0) -> None:
         """Do as an operator asks; also to a saga that stands FAILED. Errors as `cancel`."""
+        if isinstance(request, ResolveRequested):
+            await self._demand_agreement(saga_id, request)
         await self._ask(saga_id, request, expected_sequence, also=_FAILED)
 
     async def preview(
@@ -317,9 +336,27 @@ class Engine:
         saga, definition = await self._fold(index)
         if expected_sequence and saga.last_sequence != expected_sequence:
             raise SequenceMismatch(saga_id, expected_sequence, saga.last_sequence)
+        if isinstance(request, ResolveRequested):
+            await self._demand_agreement(saga_id, request)
         now_ns = max(self._world.clock.now_ns(), saga.last_time_ns)
         turn(saga, request, now_ns, definition.oracle)
         return look(saga)
+
+    async def _demand_agreement(self, saga_id: str, request: ResolveRequested) -> None:
+        """Forbidden where a step is a saga of this coordinator, and that saga itself says something else."""
+        child = await self._child_of(saga_id, request.step)
+        if child is None or child.quarantined or child.state == _AGREES[request.resolution]:
+            return
+        stands = SagaState.Name(child.state).removeprefix("SAGA_STATE_")
+        raise Forbidden(
+            f"step `{request.step}` is the saga `{child.saga_id}`, which stands {stands}",
+            "cancel, retry or resolve that one: the step follows it",
+        )
+
+    async def _child_of(self, saga_id: str, step: str) -> SagaIndex | None:
+        """The saga that runs here as the step; None where none does."""
+        steps = await self.read(saga_id, lambda saga: {each.name: each.in_process for each in saga.plan.steps})
+        return await self._journal.find(f"{saga_id}/{step}") if steps.get(step) else None
 
     async def report(self, saga_id: str, step: str, key: str, reply: Done | Refused | Unknown) -> None:
         """Take in what a participant reports of an operation of its own accord (rule 7).
@@ -327,6 +364,8 @@ class Engine:
         InvalidRequest where the key is none of the step's, or the output is not of the action's type. Errors as
         `cancel`.
         """
+        if (child := await self._child_of(saga_id, step)) is not None:
+            raise Forbidden(f"step `{step}` is the saga `{child.saga_id}`", "it reports by itself what becomes of it")
         operation = await self.read(saga_id, lambda saga: operation_of(saga, step, key))
         if operation is None:
             expected = "the key that the call came with"
@@ -491,7 +530,21 @@ _FAILED: Final[_States] = frozenset((SAGA_STATE_FAILED,))
 _STANDING: Final[_States] = ENDED | _FAILED
 """Where a saga is that nobody has to drive."""
 
+_AGREES: Final = {
+    RESOLUTION_COMPLETED: SAGA_STATE_COMPLETED,
+    RESOLUTION_CONFIRMED: SAGA_STATE_COMPLETED,
+    RESOLUTION_NO_EFFECT: SAGA_STATE_COMPENSATED,
+    RESOLUTION_COMPENSATED: SAGA_STATE_COMPENSATED,
+}
+"""Where a child stands of which an operator states that."""
+
 _WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """What it raised is its caller's to tell, and nobody's where that one is gone."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _itself(saga: Saga) -> Saga:

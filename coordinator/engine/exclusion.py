@@ -47,12 +47,12 @@ class Exclusion:
 
     def _restore(self, index: SagaIndex, now_ns: int) -> None:
         owner = index.root_saga_id or index.saga_id
+        if index.start_time_ns is None:
+            return  # it was cancelled before its turn came
         if index.state != SAGA_STATE_PENDING:
             self._keys.hold(index.saga_id, owner, index.exclusive_keys, ended=index.ended)
-            return
-        arrival_ns = index.start_time_ns or index.create_time_ns
-        if arrival_ns <= now_ns and not index.paused:
-            self._keys.claim(Claim(index.saga_id, owner, index.exclusive_keys, arrival_ns))
+        elif index.start_time_ns <= now_ns and not index.paused:
+            self._keys.claim(Claim(index.saga_id, owner, index.exclusive_keys, index.start_time_ns))
 
     def want(self, saga: Saga, tell: Callable[[Input], None]) -> None:
         """The saga could start: `tell` is called when its turn has come, at once or later, or never would."""

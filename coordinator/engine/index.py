@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from coordinator.core.state import Saga
 from coordinator.journal.port import SagaIndex
+from saga.v1.types_pb2 import SAGA_STATE_PENDING
 
 
 def index_of(saga: Saga) -> SagaIndex:
@@ -19,7 +20,7 @@ def index_of(saga: Saga) -> SagaIndex:
         state=saga.state,
         create_time_ns=saga.created_ns,
         last_sequence=saga.last_sequence,
-        start_time_ns=saga.started_ns if saga.started_ns is not None else saga.start_ns,
+        start_time_ns=saga.start_ns if saga.state == SAGA_STATE_PENDING else saga.started_ns,
         end_time_ns=saga.ended_ns,
         deadline_ns=saga.deadline_ns,
         needs_attention=saga.needs_attention,

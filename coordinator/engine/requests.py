@@ -76,4 +76,5 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
         labels=saga.labels,
         saga_uid=saga.uid,
         action_version=saga.action_versions.get(step.plan.name, 0),
+        kind=step.plan.kind,
     )

@@ -537,7 +537,9 @@ class AttemptLost(_message.Message):
     """Which attempt."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """Of a poll, which is not journaled by itself: until when it may still be at work. Unset: until the attempt's deadline."""
+        """Until when it may still be at work. Unset: until the attempt's deadline. Set of a poll, which is not journaled by
+        itself, and of a call that never left the coordinator and ended with it.
+        """
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class StepContext(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SAGA_UID_FIELD_NUMBER: _builtins.int
     ACTION_VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The client's name for the saga."""
     definition: _builtins.str
@@ -81,6 +82,8 @@ class StepContext(_message.Message):
     """The coordinator's name for the saga, a UUIDv7, never used twice. Barrier rows are keyed by it."""
     action_version: _builtins.int
     """Of an action that has versions (Action.version): the one that was offered when the saga started. 0: it has none."""
+    kind: _types_pb2.StepKind.ValueType
+    """As what the step runs the action. Unset: not said."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the step must be done, all attempts together. Unset for Compensate, Confirm and behind the
@@ -105,10 +108,11 @@ class StepContext(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         saga_uid: _builtins.str = ...,
         action_version: _builtins.int = ...,
+        kind: _types_pb2.StepKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "action_version", b"action_version", "attempt", b"attempt", "deadline", b"deadline", "definition", b"definition", "definition_version", b"definition_version", "idempotency_key", b"idempotency_key", "labels", b"labels", "saga_id", b"saga_id", "saga_uid", b"saga_uid", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "action_version", b"action_version", "attempt", b"attempt", "deadline", b"deadline", "definition", b"definition", "definition_version", b"definition_version", "idempotency_key", b"idempotency_key", "kind", b"kind", "labels", b"labels", "saga_id", b"saga_id", "saga_uid", b"saga_uid", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import ParentConfirmed, ParentWentBack
+from coordinator.core.inputs import CancelRequested, ParentConfirmed, ParentWentBack
 from saga.v1.types_pb2 import Failure
-from tests.coordinator.core.sagas import DONE, Bench, define, names, step
+from tests.coordinator.core.sagas import ABORTED, DONE, Bench, define, names, pending, step
 
 BACK = ParentWentBack(Failure(message="the parent goes back"))
 
@@ -54,3 +54,26 @@ def test_an_output_is_gone_when_what_yielded_it_is_compensated() -> None:
     read_back = bench.folded()
     assert read_back.output is None
     assert read_back.ended_ns is None
+
+
+def test_g8_a_call_within_the_process_is_not_at_work_any_more_when_the_process_has_died() -> None:
+    """Its compensation waits for nothing; that of a call to a participant waits for the call's deadline."""
+    for participant, waits in (("coordinator", False), ("warehouse", True)):
+        calls = step("a")
+        calls.participant = participant
+        bench = Bench(define(calls))
+        bench.turn()
+        bench.crash()
+        bench.turn(CancelRequested("too dear"))
+        bench.reply("a", ABORTED)  # to the second attempt; what became of the first nobody heard
+        assert (bench.out.calls == []) is waits
+
+
+def test_g8_a_poll_within_the_process_is_not_lost_with_it() -> None:
+    calls = step("a")
+    calls.participant = "coordinator"
+    bench = Bench(define(calls))
+    bench.turn()
+    bench.reply("a", pending())
+    assert bench.crash() == []
+    assert names(bench.turn(CancelRequested("too dear"))) == ["compensation_started", "attempt_started"]

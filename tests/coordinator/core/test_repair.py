@@ -376,3 +376,25 @@ def test_a_saga_that_stands_failed_takes_no_report() -> None:
     with pytest.raises(Forbidden, match="nothing of step `x` is under way"):
         report(bench, "x", DONE)
     assert report(failed_compensation(), "w", Done(), OPERATION_COMPENSATE) == []
+
+
+def test_a_saga_that_failed_while_it_was_paused_is_resumed_where_it_stands() -> None:
+    bench = Bench(define(step("a"), step("b")))
+    bench.turn()
+    bench.reply("a", DONE)
+    bench.reply("b", REFUSED)
+    bench.turn(PauseRequested("a look first", "ada"))
+    bench.reply("a", REFUSED, OPERATION_COMPENSATE)
+    assert (bench.state, bench.saga.paused) == ("FAILED", True)
+    bench.turn(ResumeRequested("looked", "ada"))
+    assert (bench.state, bench.saga.paused) == ("FAILED", False)
+
+
+def test_what_has_ended_is_not_resumed() -> None:
+    bench = Bench(define(step("a")))
+    bench.turn()
+    bench.turn(PauseRequested("a look first", "ada"))
+    bench.reply("a", DONE)
+    assert bench.state == "COMPLETED"
+    with pytest.raises(Forbidden, match="stands COMPLETED"):
+        bench.turn(ResumeRequested("looked", "ada"))

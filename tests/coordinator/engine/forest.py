@@ -12,24 +12,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any as Anything
 from typing import Final, TypeVar
 
-from coordinator.core.definition import BUILT_IN, Plan, StepPlan
+from coordinator.core.definition import BUILT_IN, Plan
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, Done, PauseRequested, Reply, ResumeRequested, RetryRequested
 from coordinator.core.instants import from_timestamp, to_timestamp
 from coordinator.core.limits import SECOND_NS
 from coordinator.engine.changes import Changes
 from coordinator.engine.definitions import Definitions
-from coordinator.engine.engine import Engine
-from coordinator.engine.errors import EngineError, ShuttingDown
+from coordinator.engine.engine import Engine, Steering
+from coordinator.engine.errors import ShuttingDown
 from coordinator.engine.world import Tasks, World
-from coordinator.journal.errors import JournalError, JournalUnavailable
+from coordinator.journal.errors import JournalUnavailable, SagaNotFound
 from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Append
 from coordinator.participants.call import Call
@@ -42,7 +43,6 @@ from saga.v1.types_pb2 import (
     STEP_KIND_READ_ONLY,
     STEP_KIND_RESERVABLE,
     Operation,
-    SagaState,
 )
 from tests.coordinator.core.judge import Judge, Violation
 from tests.coordinator.core.simulation import CHOICES, TIMED_OUT, UNAVAILABLE, Participant
@@ -59,7 +59,7 @@ ROUND_S: Final = 30
 
 # How a call goes; the effect of one that is lost or slow comes later than its caller hopes. "done" is likely, so that
 # sagas get far before they fail.
-ANSWERS: Final = ["done"] * 12 + ["refused", "pending", "lost, with effect", "slow, with effect", "slow", *CHOICES]
+ANSWERS: Final = ["done"] * 20 + ["refused", "pending", "lost, with effect", "slow, with effect", "slow", *CHOICES]
 ANSWERS_TO_LAST_WORDS: Final = [each for each in ANSWERS if each != "refused"] * 2 + ["refused"]
 """To Compensate and Confirm: a refusal calls for an operator, and most sagas should end without one."""
 # When a participant does what it does, as a share of the time that the call has.
@@ -67,15 +67,20 @@ MOMENTS: Final = [0.0] * 6 + [0.02, 0.1, 0.3, 0.6, 0.9]
 
 DEEDS: Final = [
     *["nothing"],
-    *["cancel", "cancel a child"] * 3,
+    *["cancel", "cancel a child"] * 2,
     *["pause", "resume"] * 2,
-    *["retry"],
-    *["crash"] * 4,
-    *["crash before it is durable"] * 2,
-    *["restart"],
-    *["the journal fails", "the journal fails and is durable", "the journal is slow"],
+    *["retry"] * 2,
+    *["crash", "crash", "crash before it is durable", "restart"],
+    *["the journal fails", "the journal fails and is durable", "the journal is slow"] * 2,
 ]
-PAUSES_S: Final = [0, 0, 0.1, 0.5, 1, 3, 10, 40]
+_WISHES: Final[Mapping[str, CancelRequested | Steering]] = {
+    "cancel": CancelRequested("as the tape says"),
+    "cancel a child": CancelRequested("as the tape says"),
+    "pause": PauseRequested("as the tape says"),
+    "resume": ResumeRequested("as the tape says"),
+    "retry": RetryRequested("as the tape says"),
+}
+PAUSES_S: Final = [0, 0, 0, 0.1, 0.3, 1, 1, 2, 4, 15]
 
 
 def lineage(saga_id: str) -> Iterator[str]:
@@ -126,14 +131,6 @@ class Genealogy:
             for step in plan.steps
             if step.participant == BUILT_IN or (plan.name, step.name) in self.scene.barriered
         )
-
-    def only_read(self, child_id: str, above: str) -> bool:
-        """Whether the child is part of a step of that saga, or of one between them, that nobody has to wait for."""
-        between = [each for each in lineage(child_id) if each.startswith(f"{above}/")]
-        return any(self._step(each).kind == STEP_KIND_READ_ONLY for each in between)
-
-    def _step(self, child_id: str) -> StepPlan:
-        return self.plan(parent_of(child_id)).step(child_id.rpartition("/")[2])
 
 
 # --- What participants do ---------------------------------------------------------------------------------------------
@@ -249,17 +246,17 @@ class Court:
         self._shop = shop
         self._moment = 0
         self._holders: dict[str, set[str]] = {}
-        """The sagas on whose behalf calls were made under a key, until nothing of their root is unfinished."""
+        """The sagas on whose behalf calls were made under a key, until their root has ended."""
         self._acknowledged: dict[str, int] = {}
 
     def take(self, events: list[SagaEvent]) -> None:
         """These are durable now."""
         for event in events:
-            self._judged(lambda event=event: self._event(event))  # type: ignore[misc]  # bound at once
+            self._judged(partial(self._event, event))
 
     def call(self, call: Call) -> None:
         """That call is being made."""
-        self._judged(lambda: self._call(call))
+        self._judged(partial(self._call, call))
 
     def acknowledged(self, saga_id: str) -> None:
         """Its client knows that the saga was started."""
@@ -320,16 +317,15 @@ class Court:
                 raise Violation(f"rule 6: `{saga_id}` passes `{other_id}`, which came before it")
 
     def _check_nobody_is_left(self, saga_id: str) -> None:
-        """G3: what ends has nobody below it who goes on, other than reading."""
+        """G3: what ends has nobody below it who goes on."""
         for child_id, child in self.sagas.items():
-            below = child_id.startswith(f"{saga_id}/") and not self._family.only_read(child_id, saga_id)
-            if below and not child.ended:
+            if child_id.startswith(f"{saga_id}/") and not child.ended:
                 raise Violation(f"G3: `{saga_id}` has ended, and `{child_id}` has not")
 
     def _let_go(self, root: str) -> None:
         if self.sagas[root].ended:
             for holders in self._holders.values():
-                holders -= {each for each in holders if root_of(each) == root and self.sagas[each].ended}
+                holders -= {each for each in holders if root_of(each) == root}
 
     # --- Calls ---
 
@@ -353,8 +349,6 @@ class Court:
         """Rule 6: nothing is called under a key that another root has."""
         root = root_of(saga_id)
         for each in lineage(saga_id):
-            if self.sagas[each].ended and self.sagas[root].ended:
-                continue
             for key in self._family.keys(each):
                 holders = self._holders.setdefault(key, set())
                 holders.add(each)
@@ -365,8 +359,6 @@ class Court:
 
     def check_end(self) -> None:
         """G3, G4, G6: each root has everything done, or nothing."""
-        for row in [row for (saga_id, _), row in self._shop.rows.items() if self._went_back(root_of(saga_id))]:
-            row.late.clear()
         for start in self._family.scene.starts:
             if self._went_back(start.saga_id):
                 self._check_nothing_stands(start.saga_id)
@@ -381,13 +373,12 @@ class Court:
 
     def _check_nothing_stands(self, root: str) -> None:
         for (saga_id, step), row in self._shop.rows.items():
-            if root_of(saga_id) == root and self._family.plan(saga_id).step(step).kind != STEP_KIND_READ_ONLY:
-                if row.effect or row.confirmed:
-                    raise Violation(f"G4: {root} is COMPENSATED, and the effect of `{step}` of {saga_id} stands")
+            effectful = root_of(saga_id) == root and self._family.plan(saga_id).step(step).kind != STEP_KIND_READ_ONLY
+            if effectful and (row.effect or row.confirmed):
+                raise Violation(f"G4: {root} is COMPENSATED, and the effect of `{step}` of {saga_id} stands")
         for child_id, child in self.sagas.items():
-            if child_id.startswith(f"{root}/") and not self._family.only_read(child_id, root):
-                if not child.judge.happened("saga_compensated"):
-                    raise Violation(f"G4: {root} is COMPENSATED, and {child_id} is not")
+            if child_id.startswith(f"{root}/") and not child.judge.happened("saga_compensated"):
+                raise Violation(f"G4: {root} is COMPENSATED, and {child_id} is not")
 
     def _check_all_stands(self, saga_id: str) -> None:
         if self._went_back(saga_id):
@@ -499,6 +490,7 @@ class Forest:
         self._definitions = Definitions(self._journal, descriptions, self._clock)
         self._engine = Engine(world, self._definitions)
         self._dead: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._draining = False
 
     async def _open(self) -> None:
         await self._engine.open()
@@ -509,6 +501,7 @@ class Forest:
         """Everything that is not durable is lost."""
         self.court.story.append("--- crash")
         self._up.clear()
+        self._draining = True
         self._journal = self._journal.reopen()
         self._recovery.cancel()
         await self._engine.close()
@@ -518,6 +511,7 @@ class Forest:
 
     async def _restart(self) -> None:
         """It stops in good order, as far as time allows."""
+        self._draining = True
         await self._engine.drain(self._deeds.pick([5, 0.5]))
         await self._crash()
 
@@ -526,11 +520,13 @@ class Forest:
         await self._up.wait()
         dead = self._dead
         asked = asyncio.ensure_future(ask(self._engine))
-        await asyncio.wait({asked, dead}, return_when=asyncio.FIRST_COMPLETED)
-        if not asked.done() or asked.cancelled():
-            asked.cancel()
-            raise Gone
-        return asked.result()
+        waited_for: set[asyncio.Future[Anything]] = {asked, dead}
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if not dead.done() and not asked.cancelled():
+            return asked.result()
+        asked.cancel()
+        await asyncio.wait({asked})
+        raise Gone
 
     # --- Clients and operators ---
 
@@ -549,10 +545,20 @@ class Forest:
                 self.court.acknowledged(start.saga_id)
                 return
 
-    async def _steer(self, ask: Callable[[Engine], Awaitable[None]]) -> None:
+    async def _ask_for(self, saga_id: str, wish: CancelRequested | Steering) -> None:
         """Whether it is done is not certain: it may be forbidden, or the journal or the coordinator may fail."""
-        with suppress(Forbidden, EngineError, JournalError, Gone):
-            await self._ask(ask)
+        try:
+            if isinstance(wish, CancelRequested):
+                await self._ask(lambda engine: engine.cancel(saga_id, wish))
+            else:
+                await self._ask(lambda engine: engine.steer(saga_id, wish))
+        except (Forbidden, JournalUnavailable, SagaNotFound, Gone):
+            pass
+        except ShuttingDown as error:
+            if not self._draining:
+                self.court.complain(error)
+        except Exception as error:  # nothing else is an answer
+            self.court.complain(error)
 
     # --- What goes wrong ---
 
@@ -591,19 +597,10 @@ class Forest:
 
     def _meddle(self, deed: str) -> None:
         candidates = [each for each in self.court.sagas if ("/" in each) >= (deed == "cancel a child")]
-        if not candidates:
-            return
-        saga_id, why = self._deeds.pick(candidates), "as the tape says"
-        self.court.story[-1] += f" {saga_id}"
-        match deed:
-            case "pause":
-                self._spawn(self._steer(lambda engine: engine.steer(saga_id, PauseRequested(why))))
-            case "resume":
-                self._spawn(self._steer(lambda engine: engine.steer(saga_id, ResumeRequested(why))))
-            case "retry":
-                self._spawn(self._steer(lambda engine: engine.steer(saga_id, RetryRequested(why))))
-            case _:
-                self._spawn(self._steer(lambda engine: engine.cancel(saga_id, CancelRequested(why))))
+        if candidates:
+            saga_id = self._deeds.pick(candidates)
+            self.court.story[-1] += f" {saga_id}"
+            self._spawn(self._ask_for(saga_id, _WISHES[deed]))
 
     # --- And then all goes well ---
 
@@ -629,11 +626,9 @@ class Forest:
         for index in page.items:
             if index.state == SAGA_STATE_FAILED:
                 self._check_failed(index.saga_id, stated=index.failure is not None and index.needs_attention)
-                saga_id = index.saga_id
-                await self._steer(lambda engine: engine.steer(saga_id, RetryRequested("it is well again")))  # noqa: B023  # awaited at once
+                await self._ask_for(index.saga_id, _WISHES["retry"])
             if index.paused:
-                saga_id = index.saga_id
-                await self._steer(lambda engine: engine.steer(saga_id, ResumeRequested("it is well again")))  # noqa: B023  # awaited at once
+                await self._ask_for(index.saga_id, _WISHES["resume"])
         started = len(self.court.sagas.keys() & {start.saga_id for start in self._scene.starts})
         return bool(page.items) or started < len(self._scene.starts) - 1
 
@@ -658,7 +653,3 @@ class Forest:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def say(state: SagaState.ValueType) -> str:
-    return SagaState.Name(state).removeprefix("SAGA_STATE_")

@@ -93,11 +93,12 @@ def scene_of(seed: int) -> Scene:
     drawing = _Drawing(random)
     for number in range(random.randint(1, 4)):
         drawing.leaf(f"l{number}")
-    for number in range(random.choice([0, 1, 1, 2, 3, 4])):
+    for number in range(random.choice([0, 1, 2, 2, 3, 4])):
         drawing.parent(f"p{number}")
     definitions = [plan.definition for plan in drawing.plans.values()]
     newcomer = definition(step("s0"), name=NEWCOMER, exclusive_keys=[key for key in KEYS if "input" not in key])
     starts = [_start(random, number, definitions) for number in range(random.randint(1, 8))]
+    definitions = _needed(definitions, {start.definition for start in starts})
     own = [(each.name, one.name, one.kind) for each in definitions for one in each.steps if one.participant == "shop"]
     unbarriered = random.choice([0, 0, 0.5])
     held = random.random() < 0.4
@@ -114,14 +115,24 @@ def scene_of(seed: int) -> Scene:
 
 
 def _start(random: Random, number: int, definitions: Sequence[SagaDefinition]) -> Start:
-    likely = [each for each in definitions if each.name.startswith("p")] * 3
+    likely = [each for each in definitions if each.name.startswith("p")] * 5
     return Start(
         saga_id=f"s{number}",
         definition=random.choice([*likely, *definitions]).name,
         text=random.choice(TEXTS),
-        at_s=random.choice([0, 0, 0.5, 3, 15]),
-        delay_s=random.choice([0, 0, 0, 0, 5, 40]),
+        at_s=random.choice([0, 0, 0, 0.5, 3]),
+        delay_s=random.choice([0] * 8 + [5, 40]),
     )
+
+
+def _needed(definitions: Sequence[SagaDefinition], names: set[str]) -> list[SagaDefinition]:
+    """Those of the names, and what they run; each only runs earlier ones."""
+    kept: list[SagaDefinition] = []
+    for each in reversed(definitions):
+        if each.name in names:
+            kept.insert(0, each)
+            names |= {one.action for one in each.steps if one.participant == BUILT_IN}
+    return kept
 
 
 class _Drawing:
@@ -145,8 +156,8 @@ class _Drawing:
         """A definition with at least one child."""
         random = self._random
         action = random.choice([each for each, depth in self._depth.items() if depth < DEPTH_MAX - 1])
-        first = _name(random.choice(self.plans[action].offered_as))
-        before = random.choices(_BEFORE, [3, 1, 1], k=random.randint(0, 2))
+        first = _offer(self.plans[action])
+        before = random.choices(_BEFORE, [3, 1, 1], k=random.choice([0, 1, 1, 2]))
         behind = self._behind(random.choice([0, 0, 1, 2]), pivot := first == "PIVOT" or random.random() < 0.3)
         slots = [(kind, self._perhaps(kind)) for kind in before]
         later = [(kind, self._perhaps(kind)) for kind in behind]
@@ -169,9 +180,7 @@ class _Drawing:
     def _perhaps(self, kind: str) -> str:
         """A definition for the step to run, if there is one and chance wants it."""
         fitting = [
-            name
-            for name, plan in self.plans.items()
-            if StepKind.Value(f"STEP_KIND_{kind}") in plan.offered_as and self._depth[name] < DEPTH_MAX - 1
+            name for name, plan in self.plans.items() if kind == _offer(plan) and self._depth[name] < DEPTH_MAX - 1
         ]
         return self._random.choice(fitting) if fitting and self._random.random() < 0.3 else ""
 
@@ -227,5 +236,6 @@ class _Drawing:
         return attempts(most, timeout=random.choice([1, 3, 10]), backoff=random.choice([0.5, 2]), longest=4)
 
 
-def _name(kind: StepKind.ValueType) -> str:
-    return StepKind.Name(kind).removeprefix("STEP_KIND_")
+def _offer(plan: Plan) -> str:
+    """As which kind a definition can be a step."""
+    return StepKind.Name(plan.offered_as).removeprefix("STEP_KIND_")

@@ -10,14 +10,22 @@ from google.protobuf.empty_pb2 import Empty
 
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import CancelRequested, ResolveRequested
+from coordinator.core.inputs import CancelRequested, Done, ResolveRequested
 from coordinator.core.instants import to_duration
 from coordinator.engine.errors import InvalidDefinition, KeyReused, NoChildFits, OverLimit, StartedDifferently
 from coordinator.engine.offer import BARRED
+from coordinator.participants.call import Call
 from saga.v1.definition_pb2 import StepDefinition
-from saga.v1.event_pb2 import RESOLUTION_COMPENSATED
-from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest, StepContext
-from saga.v1.types_pb2 import Failure, StepKind
+from saga.v1.event_pb2 import RESOLUTION_COMPENSATED, RESOLUTION_NO_EFFECT
+from saga.v1.participant_pb2 import (
+    Action,
+    CompensateRequest,
+    ConfirmRequest,
+    DescribeResponse,
+    ExecuteRequest,
+    StepContext,
+)
+from saga.v1.types_pb2 import STEP_KIND_COMPENSATABLE, STEP_KIND_RESERVABLE, Failure, StepKind
 from tests.coordinator.engine.bench import (
     COMPENSATE,
     CONFIRM,
@@ -78,6 +86,28 @@ async def test_the_parent_hears_of_its_childs_end_at_once() -> None:
         b.participants.answer("send", done())
         assert await b.ended("o-1") == "COMPLETED"
         assert elapsed_s() == pytest.approx(9, abs=0.001)
+
+
+async def test_g8_news_of_a_child_while_a_poll_of_it_is_answered_is_no_poll_that_nobody_heard() -> None:
+    """A poll that went out between the answer and its record would count as lost, and hold compensations up."""
+    async with bench() as b:
+        await b.register(step("send"), name="ship")
+        children = [child(f"c{number}") for number in range(20)]
+        await b.register(*children, step("pay", "PIVOT", *(each.name for each in children)), graph=True)
+        b.participants.script("pay", EXECUTE, REFUSED)
+        for delay_s in (0.05, 0.0501, 0.0625, 0.1):
+
+            async def slowly(_call: Call, delay_s: float = delay_s) -> Done:
+                await asyncio.sleep(delay_s)
+                return Done(output=text("out"))
+
+            b.participants.script("send", EXECUTE, slowly)
+            saga_id = f"o-{delay_s}"
+            await b.start(saga_id)
+            began_s = elapsed_s()
+            assert await b.ended(saga_id) == "COMPENSATED"
+            assert not any("attempt_lost" in line for line in await b.journaled(saga_id))
+            assert elapsed_s() - began_s < 1
 
 
 async def test_a_definition_without_output_yields_an_empty_message() -> None:
@@ -275,6 +305,39 @@ async def test_g3_a_child_that_stands_failed_marks_its_parents() -> None:
         assert not index.needs_attention
 
 
+async def test_nobody_states_of_a_step_what_its_saga_does_not_say() -> None:
+    """G4: the parent would end with its child's effects standing, or without them."""
+    async with bench() as b:
+        await shop(b, step("bill"))
+        b.participants.hold("send")
+        await b.start("o-1")
+        await settled()
+        key = f"{(await b.look('o-1')).uid}/parcel/execute"
+        for outcome in (REFUSED, Done(output=text("never"))):
+            with pytest.raises(Forbidden, match="is the saga `o-1/parcel`"):
+                await b.engine.report("o-1", "parcel", key, outcome)
+        word = ResolveRequested("parcel", RESOLUTION_NO_EFFECT, "I believe so", "ada")
+        with pytest.raises(Forbidden, match="which stands RUNNING"):
+            await b.engine.steer("o-1", word)
+        with pytest.raises(Forbidden, match="which stands RUNNING"):
+            await b.engine.preview("o-1", word, lambda saga: saga.state)
+        b.participants.answer("send", done())
+        assert await b.ended("o-1") == "COMPLETED"
+
+
+async def test_a_held_child_of_another_coordinator_can_be_given_up_by_an_operator() -> None:
+    """Its parent cannot be asked here; a Confirm that comes later is refused, and stands FAILED there."""
+    async with bench() as b:
+        await shop(b, kind="RESERVABLE")
+        await b.engine.children.execute(ExecuteRequest(context=context(), input=text("in")))
+        await settled()
+        assert (await b.look("far-1/parcel")).held
+        await b.engine.cancel("far-1/parcel", CancelRequested("nobody decides", "ada"))
+        assert await far_end(b) == "COMPENSATED"
+        late = await b.engine.children.confirm(ConfirmRequest(context=context("confirm"), input=text("in")))
+        assert late.rejected.reason == "COMPENSATED"
+
+
 # --- Crashes ----------------------------------------------------------------------------------------------------------
 
 
@@ -416,6 +479,42 @@ async def test_g8_compensate_before_execute_bars_it_for_good() -> None:
         assert await b.state("far-1/parcel") == "COMPENSATED"
 
 
+async def test_what_completed_and_is_forgotten_is_never_said_to_be_compensated() -> None:
+    """Retention there may be shorter than parents take; the output says that an Execute had completed."""
+    async with bench() as b:
+        await shop(b)
+        request = CompensateRequest(context=context("compensate"), input=text("in"), output=text("out"))
+        assert (await b.engine.children.compensate(request)).rejected.reason == "RETIRED"
+        assert await b.journal.find("far-1/parcel") is None
+
+
+async def test_a_child_of_another_kind_than_its_step_is_refused_before_it_begins() -> None:
+    """Held, it would wait for a Confirm that never comes."""
+    async with bench() as b:
+        await shop(b, kind="RESERVABLE")
+        wrong = ExecuteRequest(context=context(kind=STEP_KIND_COMPENSATABLE), input=text("in"))
+        assert (await b.engine.children.execute(wrong)).rejected.reason == "OTHER_KIND"
+        assert await b.journal.find("far-1/parcel") is None
+
+
+async def test_an_action_elsewhere_that_no_longer_fits_its_step_refuses_the_start() -> None:
+    async with bench() as b:
+        offered = Action(name="Act", input_type=TEXT, output_type=TEXT, kinds=[STEP_KIND_COMPENSATABLE], version=1)
+        far = b.descriptions["far"] = DescribeResponse(
+            participant="far",
+            actions=[offered],
+            descriptors=b.descriptions["shop"].descriptors,  # type: ignore[union-attr]
+        )
+        await b.register(step("a", participant="far"))
+        await b.start("o-1")
+        assert (await b.look("o-1")).action_versions == {"a": 1}
+        assert far is not None
+        far.actions[0].version, far.actions[0].kinds[:] = 2, [STEP_KIND_RESERVABLE]
+        b.definitions.look_again()
+        with pytest.raises(NoChildFits, match="version 2 does not serve as COMPENSATABLE"):
+            await b.start("o-2")
+
+
 async def test_compensate_of_what_was_never_there_to_be_started_succeeds() -> None:
     async with bench() as b:
         answer = await b.engine.children.compensate(CompensateRequest(context=context("compensate", action="nothing")))
@@ -432,7 +531,9 @@ async def test_a_child_of_another_parent_of_the_same_name_is_not_touched() -> No
         with pytest.raises(StartedDifferently):
             await b.engine.children.execute(ExecuteRequest(context=stranger, input=text("in")))
         assert (await b.engine.children.compensate(CompensateRequest(context=stranger))).compensated.noop
-        assert (await b.engine.children.confirm(ConfirmRequest(context=stranger))).rejected.reason == "NOT_HELD"
+        assert (
+            await b.engine.children.confirm(ConfirmRequest(context=stranger, input=text("in")))
+        ).rejected.reason == "NOT_HELD"
         assert await b.state("far-1/parcel") == "COMPLETED"
 
 
@@ -465,7 +566,7 @@ async def test_confirm_too_early_is_an_error_and_changes_nothing() -> None:
         await b.engine.children.execute(ExecuteRequest(context=context(), input=text("in")))
         await settled()
         with pytest.raises(Forbidden, match="stands RUNNING"):
-            await b.engine.children.confirm(ConfirmRequest(context=context("confirm")))
+            await b.engine.children.confirm(ConfirmRequest(context=context("confirm"), input=text("in")))
 
 
 async def test_a_child_of_another_coordinator_takes_its_keys_again_before_it_goes_back() -> None:

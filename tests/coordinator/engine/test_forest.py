@@ -2,8 +2,8 @@
 
 Hypothesis draws a scene and two tapes of choices: what participants do with each call, and what befalls the
 coordinator. While the tapes last, participants fail, clients and operators meddle, the journal fails and the
-coordinator dies; then everything heals, and every saga must come to an end that can be trusted. The run is the same each
-time; SAGA_PROPERTY_EXAMPLES=5000 draws anew, for as long as one likes.
+coordinator dies; then everything heals, and every saga must come to an end that can be trusted. The run is the same
+each time; SAGA_PROPERTY_EXAMPLES=5000 draws anew, for as long as one likes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ from __future__ import annotations
 import asyncio
 import os
 
-from hypothesis import HealthCheck, event, given, note, settings
+import pytest
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from coordinator.core.definition import BUILT_IN
+from coordinator.core.forbidden import Forbidden
+from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested
+from coordinator.core.keys import Blocked
 from tests.coordinator.core.test_properties import Tape
+from tests.coordinator.engine.bench import COMPENSATE, EXECUTE, REFUSED, bench, done, step
 from tests.coordinator.engine.forest import Forest
-from tests.coordinator.engine.forest_scenes import NEWCOMER, Scene, scene_of
-from tests.support.virtual_time import VirtualTimeLoop
+from tests.coordinator.engine.forest_scenes import scene_of
+from tests.support.virtual_time import VirtualTimeLoop, settled
 
 EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "0"))
 
@@ -39,7 +45,7 @@ def play(seed: int, answers: bytes, deeds: bytes) -> Forest:
         try:
             await forest.play()
         except BaseException:
-            note("\n".join(str(each) for each in scene_of(seed).definitions))
+            note("\n\n".join(f"{each.name}:\n{each}" for each in scene_of(seed).definitions))
             note("\n".join(forest.court.story))
             raise
         return forest
@@ -55,7 +61,56 @@ def test_every_forest_comes_to_an_end_that_can_be_trusted(seed: int, answers: by
     play(seed, answers, deeds)
 
 
-@settings(PROFILE, max_examples=30)
+@settings(PROFILE, max_examples=EXAMPLES or 20)
 @given(SEEDS)
 def test_g3_without_failures_every_forest_ends(seed: int) -> None:
     play(seed, b"", b"")
+
+
+# --- What it found, made small ----------------------------------------------------------------------------------------
+
+
+async def test_a_saga_that_failed_while_it_was_paused_can_be_resumed() -> None:
+    async with bench() as b:
+        await b.register(step("a"), step("b"))
+        b.participants.script("b", EXECUTE, REFUSED)
+        b.participants.hold("a", COMPENSATE)
+        await b.start()
+        await settled()
+        await b.engine.steer("s", PauseRequested("a look first"))
+        b.participants.answer("a", REFUSED, COMPENSATE)
+        assert await b.ended() == "FAILED"
+        await b.engine.steer("s", ResumeRequested("looked"))
+        assert not (await b.look()).paused
+
+
+async def test_resuming_a_saga_that_ended_while_it_was_paused_is_forbidden() -> None:
+    async with bench() as b:
+        await b.register(step("a"))
+        b.participants.hold("a")
+        await b.start()
+        await settled()
+        await b.engine.steer("s", PauseRequested("a look first"))
+        b.participants.answer("a", done())
+        assert await b.ended() == "COMPLETED"
+        with pytest.raises(Forbidden):
+            await b.engine.steer("s", ResumeRequested("looked"))
+
+
+async def test_rule_6_a_child_that_ended_before_its_turn_came_holds_no_key_after_a_restart() -> None:
+    async with bench() as b:
+        await b.register(step("send"), name="ship", exclusive_keys=["input.text"])
+        children = [step(name, participant=BUILT_IN, action="ship") for name in ("left", "right")]
+        await b.register(*children, graph=True)
+        b.participants.hold("send")
+        await b.start("other", "ada", definition="ship")
+        await b.start("root", "ada")
+        await settled()
+        await b.engine.steer("root", PauseRequested("a look first"))
+        await b.engine.cancel("root/right", CancelRequested("too dear"))
+        assert b.engine.blocked("root/left") == [Blocked("ada", "other")]
+        again = await b.crash()
+        try:
+            assert again.engine.blocked("root/left") == [Blocked("ada", "other")]
+        finally:
+            await again.engine.close()
