@@ -15,6 +15,7 @@ from coordinator.cli import times
 from coordinator.cli.output import Cell, json_text, short_name, table, visible
 from coordinator.cli.payloads import payload_to_json
 from coordinator.cli.words import coloured, failure_text, labels_text, operation_name, state_text
+from coordinator.core.definition import BUILT_IN
 from coordinator.core.instants import from_timestamp, to_timestamp
 from coordinator.dataflow.types import Types
 from saga.v1.coordinator_pb2 import OperationProgress, Saga, Step, Wait
@@ -33,10 +34,14 @@ def timeline(saga: Saga, now_ns: int) -> RenderableType:
         parts += [Text(), table(_STEP_HEADERS, [_step_row(step, saga, now_ns) for step in saga.steps], drop_empty=True)]
     if children := [step for step in saga.steps if step.child_saga_id]:
         parts += [Text(), Text("run as sagas of their own, which --children shows too", style="bold")]
-        parts += [Text(visible(f"  {step.name}: saga get {step.child_saga_id}")) for step in children]
+        parts += [Text(visible(f"  {step.name}: saga get {step.child_saga_id}{_where(step)}")) for step in children]
     if saga.waits:
         parts += [Text(), Text("waits for", style="bold"), *(Text(f"  {_wait(wait, now_ns)}") for wait in saga.waits)]
     return Group(*parts)
+
+
+def _where(step: Step) -> str:
+    return "" if step.participant == BUILT_IN else f" (there: {step.participant} is a coordinator of its own)"
 
 
 def payloads(saga: Saga, types: Types) -> Iterator[Text]:

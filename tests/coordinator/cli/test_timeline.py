@@ -154,14 +154,15 @@ def test_a_saga_that_runs_as_a_step_says_of_what_and_waits_for_its_parent(capsys
 def test_how_to_look_at_the_sagas_that_run_as_steps(capsys: pytest.CaptureFixture[str]) -> None:
     parent = saga(
         steps=[
-            pb.Step(name="parcel_1", child_saga_id="order-42/parcel_1"),
+            pb.Step(name="parcel_1", participant="coordinator", child_saga_id="order-42/parcel_1"),
             pb.Step(name="charge"),
-            pb.Step(name="parcel_2", child_saga_id="order-42/parcel_2"),
+            pb.Step(name="parcel_2", participant="warehouse", child_saga_id="order-42/parcel_2"),
         ]
     )
     assert text(capsys, parent).endswith(
         "\nrun as sagas of their own, which --children shows too\n"
-        "  parcel_1: saga get order-42/parcel_1\n  parcel_2: saga get order-42/parcel_2\n"
+        "  parcel_1: saga get order-42/parcel_1\n"
+        "  parcel_2: saga get order-42/parcel_2 (there: warehouse is a coordinator of its own)\n"
     )
 
 
