@@ -7,7 +7,8 @@ knows line and column in the file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from coordinator.cli.errors import CommandError, ExitCode
 from coordinator.cli.options import OutputOption, VersionOption
 from coordinator.cli.output import Format, show, show_json, table, visible
 from coordinator.cli.payloads import to_json
-from coordinator.core.definition import Problem
+from coordinator.core.definition import BUILT_IN, Problem
 from coordinator.core.limits import PAGE_SIZE_MAX
 from coordinator.dataflow.yamlform import DefinitionText, DefinitionTextError, TextProblem, dump, load
 from saga.v1 import definition_pb2 as pb
@@ -34,25 +35,34 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The definitio
 
 @commands.command(epilog="Example: saga definition apply order.yaml refund.yaml")
 def apply(ctx: typer.Context, files: FilesArgument, output: OutputOption = Format.TEXT) -> None:
-    """Register definitions. All are checked first: where one has problems, none is registered."""
+    """Register definitions. All are checked first: where one has problems, none is registered.
+
+    One that runs another of them as a child is checked when that one is registered.
+    """
     with connect(ctx) as server:
-        texts, problems = _check(server, files)
+        texts, problems = _load(files)
+        for generation in _generations(texts):
+            problems += [problem for text in generation for problem in _validate(server, text)]
+            if problems:
+                _show_problems(problems, output, on_error=True)
+                raise typer.Exit(ExitCode.REFUSED)
+            for text in generation:
+                registered = _register(server, text)
+                if output is Format.JSON:
+                    show_json(to_json(registered))
+                else:
+                    typer.echo(_registered(registered))
         if problems:
             _show_problems(problems, output, on_error=True)
             raise typer.Exit(ExitCode.REFUSED)
-        for text in texts:
-            registered = _register(server, text)
-            if output is Format.JSON:
-                show_json(to_json(registered))
-            else:
-                typer.echo(_registered(registered))
 
 
 @commands.command(epilog="Example: saga definition validate order.yaml")
 def validate(ctx: typer.Context, files: FilesArgument, output: OutputOption = Format.TEXT) -> None:
     """Check definitions against the participants, and store nothing."""
     with connect(ctx) as server:
-        texts, problems = _check(server, files)
+        texts, problems = _load(files)
+        problems += [problem for text in texts for problem in _validate(server, text)]
     _show_problems(problems, output, on_error=False)
     if problems:
         raise typer.Exit(ExitCode.REFUSED)
@@ -120,8 +130,8 @@ def deprecate(
         typer.echo(f"{name} version {response.definition.version} deprecated; {open_sagas} unfinished sagas run on")
 
 
-def _check(server: Connection, files: list[str]) -> tuple[list[DefinitionText], list[TextProblem]]:
-    """The definitions, and everything that is wrong with any of them."""
+def _load(files: list[str]) -> tuple[list[DefinitionText], list[TextProblem]]:
+    """The definitions, and what keeps the others from being read as such."""
     texts: list[DefinitionText] = []
     problems: list[TextProblem] = []
     for file in files:
@@ -131,8 +141,27 @@ def _check(server: Connection, files: list[str]) -> tuple[list[DefinitionText], 
             problems += error.problems
             continue
         texts.append(text)
-        problems += _validate(server, text)
     return texts, problems
+
+
+def _generations(texts: list[DefinitionText]) -> Iterator[list[DefinitionText]]:
+    """The definitions, those that others of them run as children before these; in circles in no order."""
+    by_name = {text.definition.name: text for text in texts}
+    children = {name: _children(text) & (by_name.keys() - {name}) for name, text in by_name.items()}
+    sorter = TopologicalSorter(children)
+    try:
+        sorter.prepare()
+    except CycleError:
+        yield texts
+        return
+    while ready := sorter.get_ready():
+        yield [text for text in texts if text.definition.name in ready]
+        sorter.done(*ready)
+
+
+def _children(text: DefinitionText) -> set[str]:
+    """The definitions that it runs as steps."""
+    return {step.action for step in text.definition.steps if step.participant == BUILT_IN}
 
 
 def _read(file: str) -> tuple[str, str]:

@@ -57,7 +57,8 @@ class System:
         return (await self.saga("definition", "apply", str(self.directory / "order.yaml"))).out
 
     async def problems(self) -> list[str]:
-        shown = (await self.saga("participants", "-o", "json")).json
+        lines = (await self.saga("participants", "-o", "json")).out.splitlines()
+        shown = next(each for each in map(json.loads, lines) if each["name"] == "payment")
         return list(shown.get("problems", ()))
 
     @property

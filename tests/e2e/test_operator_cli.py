@@ -270,7 +270,7 @@ async def test_a_pending_step_is_completed_in_a_pause_and_what_follows_waits_for
     completed = await operator.stopped("slow")
     assert completed.state == SAGA_STATE_COMPLETED
     assert Wallet.FromString(completed.steps[1].output.value).wallet_id == "w-7"
-    assert "the saga is not paused (STATE_FORBIDS)" in await operator.refused("resume", "slow")
+    assert "the saga stands COMPLETED (STATE_FORBIDS)" in await operator.refused("resume", "slow")
 
 
 async def test_a_saga_is_cancelled(operator: Operator) -> None:

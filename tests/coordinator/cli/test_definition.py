@@ -61,6 +61,35 @@ def test_apply_as_json(fake: FakeCoordinator, file: Path) -> None:
     assert shown == [{"definition": {"name": "order_fulfillment", "version": 2}, "created": True}] * 2
 
 
+def family(tmp_path: Path, **children: str) -> list[str]:
+    """A file for each definition, in their order, that runs another one as its step."""
+    files = []
+    for name, action in children.items():
+        path = tmp_path / f"{name}.yaml"
+        step = f"{{name: run, participant: coordinator, action: {action}, input: input}}"
+        path.write_text(f"name: {name}\ninput_type: shop.v1.Order\nsteps: [{step}]\n")
+        files.append(str(path))
+    return files
+
+
+def test_what_others_run_is_registered_before_they_are_checked(fake: FakeCoordinator, tmp_path: Path) -> None:
+    fake.answers["ValidateDefinition"] = pb.ValidateDefinitionResponse()
+    fake.answers["RegisterDefinition"] = registered(1, created=True)
+    files = family(tmp_path, market="order", order="parcel", parcel="elsewhere")
+    assert fake.run("definition", "apply", *files).exit_code == ExitCode.OK
+    in_order = [request.definition.name for request in fake.requests["RegisterDefinition"]]
+    assert in_order == ["parcel", "order", "market"]
+
+
+def test_definitions_that_run_each_other_are_left_to_the_coordinator(fake: FakeCoordinator, tmp_path: Path) -> None:
+    fake.answers["ValidateDefinition"] = pb.ValidateDefinitionResponse(problems=[UNKNOWN_ACTION])
+    files = family(tmp_path, first="second", second="first")
+    result = fake.run("definition", "apply", *files)
+    assert result.exit_code == ExitCode.REFUSED
+    assert len(result.stderr.splitlines()) == 2
+    assert "RegisterDefinition" not in fake.requests
+
+
 def test_problems_of_the_coordinator_are_shown_at_their_place_in_the_file(fake: FakeCoordinator, file: Path) -> None:
     fake.answers["ValidateDefinition"] = pb.ValidateDefinitionResponse(problems=[UNKNOWN_ACTION, UNDEFINED])
     result = fake.run("definition", "apply", str(file))
