@@ -160,10 +160,6 @@ class Keys:
 
     # --- Questions ---
 
-    def holds(self, saga_id: str, owner: str) -> bool:
-        """Whether the saga was granted its keys."""
-        return saga_id in self._owners.get(owner, ())
-
     def blocked(self, saga_id: str) -> Iterator[Blocked]:
         """What the saga's claim waits for."""
         claim = self._waiting.get(saga_id)

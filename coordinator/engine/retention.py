@@ -116,7 +116,7 @@ class Retention:
         """What the saga is to leave; None where it must stay, or has gone meanwhile."""
         assert index.end_time_ns is not None
         try:
-            if index.quarantined or await _is_needed(self._journal, index):
+            if index.quarantined:
                 return None
             [first] = await self._journal.read(index.saga_id, limit=1)
         except (SagaNotFound, UnreadableSaga):
@@ -171,7 +171,7 @@ async def count_retirable(journal: JournalReader, before_ns: int) -> int:
     count = 0
     async for batch in _old_batches(journal, before_ns):
         for index in batch:
-            count += not index.quarantined and not await _is_needed(journal, index)
+            count += not index.quarantined
     return count
 
 
@@ -198,14 +198,6 @@ def _bounded(indexes: Sequence[SagaIndex]) -> Iterator[list[SagaIndex]]:
         events += index.last_sequence
     if batch:
         yield batch
-
-
-async def _is_needed(journal: JournalReader, index: SagaIndex) -> bool:
-    """Whether an unfinished saga above it may yet have it compensated."""
-    above: SagaIndex | None = index
-    while above is not None and above.ended:
-        above = await journal.find(above.parent_saga_id) if above.parent_saga_id else None
-    return above is not None
 
 
 def _file_name(now_ns: int) -> str:
