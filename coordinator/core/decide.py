@@ -442,7 +442,7 @@ def _cancelled(saga: Saga, request: CancelRequested) -> list[Fact]:
             f"the pivot `{saga.plan.pivot.name if saga.plan.pivot else ''}` is under way and its outcome is not known",
             "cancel again once the pivot was rejected",
         )
-    if saga.held and saga.parent is not None and saga.root_saga_id != saga.saga_id:
+    if saga.held and saga.parent is not None:
         raise Forbidden("all its steps are done, and its parent decides", f"cancel its parent `{saga.parent.saga_id}`")
     return [CompensationStarted(cause=Failure(kind=FAILURE_KIND_CANCELLED, message=request.reason))]
 
