@@ -27,8 +27,9 @@ $(DEV): $(RUNTIME)
 demo: $(RUNTIME)
 	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
 
+# Beside each other, because most of them wait for processes; a few at most, because those processes want cores too.
 test: $(DEV)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 ci: lint types floors generated proto test
 
