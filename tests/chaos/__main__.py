@@ -23,8 +23,8 @@ _FAILED: Final = 1
 def main(
     minutes: Annotated[float, typer.Option(min=0.1, max=10_000, help="How long things go wrong, all rounds.")] = 2,
     seed: Annotated[int, typer.Option(help="The first round's.")] = 1,
-    accounts: Annotated[int, typer.Option(min=1, max=10_000, help="Customers of each bank.")] = 12,
-    clients: Annotated[int, typer.Option(min=1, max=256, help="Programs that make transfers.")] = 16,
+    accounts: Annotated[int, typer.Option(min=1, max=10_000, help="Customers of each bank.")] = 50,
+    clients: Annotated[int, typer.Option(min=1, max=256, help="Programs that make transfers.")] = 100,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not tell what is done, only what it came to.")] = False,
 ) -> None:
     """Transfer money while everything fails, and check that none is lost or made."""

@@ -43,7 +43,6 @@ class Clients:
         while not is_over.is_set():
             wish = next(self._wishes)
             self._observations.wish(wish)
-            # A connection of its own each: one from before a restart would first sit out its reconnect backoff.
             async with CoordinatorClient(self._address, call_timeout=_CALL_TIMEOUT) as sagas:
                 await self._carry_out(sagas, wish)
 
@@ -51,7 +50,7 @@ class Clients:
         starts = [self._start(sagas, wish) for _ in range(2 if wish.starts_twice else 1)]
         started = [saga for saga in await asyncio.gather(*starts) if saga is not None]
         if not started:
-            self.counts["starts unknown, given up"] += 1
+            self.counts["starts given up"] += 1
             return
         self.counts["starts acknowledged"] += 1
         for saga in sorted(started, key=lambda each: each.last_sequence):  # of two at once either may be the older
@@ -65,11 +64,14 @@ class Clients:
 
     async def _start(self, sagas: CoordinatorClient, wish: Wish) -> Saga | None:
         try:
-            return await self._begin(sagas, wish, wish.transfer)
+            async with asyncio.timeout(wish.patience_s):
+                return await self._begin(sagas, wish, wish.transfer)
+        except TimeoutError:
+            pass
         except SagaError as error:
             if error.code not in _UNANSWERED:
                 raise
-            self.counts["starts unknown"] += 1
+        self.counts["starts unknown"] += 1
         if wish.gives_up:
             return None
         return await self._insist(partial(self._begin, sagas, wish, wish.transfer))

@@ -25,7 +25,7 @@ _CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 _COPY_TIMEOUT_S: Final = 5.0
-_LATE_S: Final = (0.0, 6.0)
+_LATE_S: Final = (0.0, 4.0)
 """How long after a call its late copy is sent: up to several times what an attempt may take."""
 
 _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]

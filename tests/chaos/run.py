@@ -33,8 +33,8 @@ class Round:
 
     seed: int
     seconds: float
-    accounts: int = 12
-    clients: int = 16
+    accounts: int = 50
+    clients: int = 100
     bank_command: tuple[str, ...] = BANK_COMMAND
     faults: bool = True
 

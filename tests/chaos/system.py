@@ -106,6 +106,7 @@ class ChaosSystem:
 
     async def _register(self) -> None:
         """Register the sample's own definitions, with shorter times, and each once more without its keys."""
+        files = []
         for file in Transfers(self.directory).definitions():
             definition = yaml.safe_load(file.read_text(encoding="utf-8"))
             for step in definition["steps"]:
@@ -113,8 +114,8 @@ class ChaosSystem:
                 step["compensate"] = _COMPENSATE
             unkeyed = {key: value for key, value in definition.items() if key != "exclusive_keys"}
             for each in (definition, {**unkeyed, "name": definition["name"] + UNKEYED}):
-                shorter = self.directory / f"{each['name']}.yaml"
-                shorter.write_text(yaml.safe_dump(each, sort_keys=False), encoding="utf-8")
-                applied = await self.saga("definition", "apply", str(shorter))
-                if applied.code != 0:
-                    raise RuntimeError(f"{each['name']} cannot be registered: {applied}")
+                files.append(self.directory / f"{each['name']}.yaml")
+                files[-1].write_text(yaml.safe_dump(each, sort_keys=False), encoding="utf-8")
+        applied = await self.saga("definition", "apply", *map(str, files))
+        if applied.code != 0:
+            raise RuntimeError(f"the definitions cannot be registered: {applied}")

@@ -20,6 +20,7 @@ _FAR_TOO_MUCH_MINOR: Final = 1_000_000_000
 _CLOSED: Final = {Bank.NORTH: "carl@north", Bank.SOUTH: "otto@south"}
 _TIMEOUT_S: Final = (0.2, 4.0)
 _CANCELLED_AFTER_S: Final = 0.3
+_PATIENCE_S_MAX: Final = 0.05  # about what a start takes: some have happened when nobody waits any more
 
 
 class Follow(StrEnum):
@@ -47,8 +48,10 @@ class Wish:
     """It is started by two clients at the same moment."""
     clashes: bool
     """Somebody uses its id for another amount once it is started."""
+    patience_s: float | None
+    """How long its client waits, at first, until it is acknowledged. None: as long as it takes."""
     gives_up: bool
-    """A start that is not answered is not repeated."""
+    """A start that was not answered is not repeated."""
 
     @property
     def saga_id(self) -> str:
@@ -92,7 +95,8 @@ def wishes(chance: Random, accounts: int) -> Iterator[Wish]:
             cancelled_after_s=chance.uniform(0, _CANCELLED_AFTER_S) if chance.random() < 0.1 else None,
             starts_twice=chance.random() < 0.15,
             clashes=chance.random() < 0.1,
-            gives_up=chance.random() < 0.2,
+            patience_s=chance.uniform(0, _PATIENCE_S_MAX) if chance.random() < 0.2 else None,
+            gives_up=chance.random() < 0.5,
         )
 
 
