@@ -29,13 +29,16 @@ _READ_EVERY_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What makes a round: `bank_command` starts a bank; `faults` says whether anything befalls processes and links."""
+    """What makes a round. `bank_command` starts a bank, `weather` is what befalls its calls; `faults` says whether
+    anything befalls processes and connections.
+    """
 
     seed: int
     seconds: float
     accounts: int = 50
     clients: int = 100
     bank_command: tuple[str, ...] = BANK_COMMAND
+    weather: Weather = ROUGH
     faults: bool = True
 
 
@@ -80,7 +83,7 @@ class _Play:
     async def _rage(self) -> None:
         """Let the clients work while everything goes wrong; afterwards let them, and all sagas, come to their ends."""
         is_over, is_settled = asyncio.Event(), asyncio.Event()
-        self._set_weather(ROUGH)
+        self._set_weather(self._round.weather)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read_until(is_settled))
             clients = [group.create_task(self._clients.work(is_over)) for _ in range(self._round.clients)]

@@ -5,6 +5,7 @@
 It must not know what is transferred, nor what goes wrong.
 """
 
+import asyncio
 import sqlite3
 import sys
 from collections.abc import Mapping
@@ -67,7 +68,11 @@ class ChaosSystem:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        await self._stack.aclose()
+        try:
+            # Nobody has to drain: where something is wrong, calls may be in flight that are never answered.
+            await asyncio.gather(*(server.kill() for server in self.servers.values()))
+        finally:
+            await self._stack.aclose()
 
     @property
     def servers(self) -> Mapping[str, Server]:
