@@ -136,8 +136,7 @@ class Ledger:
     def _problems_of(self, transfer_id: str) -> Iterator[Problem]:
         kinds = self.kinds(transfer_id)
         if kinds not in {tuple(sorted(stage, key=_KINDS.index)) for stage in _STAGES}:
-            doubled = len(set(kinds)) < len(kinds)
-            yield Problem(Wrong.DOUBLED if doubled else Wrong.UNTRUE, transfer_id, f"it has {', '.join(kinds)}")
+            yield Problem(_wrong(kinds), transfer_id, f"it has {', '.join(kinds)}")
         for movement in self.movements(transfer_id):
             if movement != self._expected(movement):
                 yield Problem(Wrong.UNTRUE, transfer_id, f"nobody asked for {movement}")
@@ -158,6 +157,13 @@ class Ledger:
             "SETTLEMENT": (payer, in_flight, interbank),
         }[movement.kind]
         return Movement(bank, movement.kind, wanted.transfer_id, from_account, to_account, wanted.amount.minor_units)
+
+
+def _wrong(kinds: Sequence[str]) -> Wrong:
+    """Return what is wrong with movements that are no stage of a transfer."""
+    if len(set(kinds)) < len(kinds):
+        return Wrong.DOUBLED
+    return Wrong.LOST if "SETTLEMENT" in kinds and "CREDIT" not in kinds else Wrong.UNTRUE
 
 
 def _differs(what: str, accounts: Iterable[Account], change_minor: int) -> Iterator[Problem]:

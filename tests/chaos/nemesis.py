@@ -25,7 +25,12 @@ class Nemesis:
     def __init__(
         self, servers: Mapping[str, Server], links: Mapping[str, TcpRelay], chance: Random, log: Callable[[str], object]
     ) -> None:
-        self.counts = Counter[str]()
+        self.kills = Counter[str]()
+        """By process."""
+        self.stops = Counter[str]()
+        """By process."""
+        self.faults = Counter[str]()
+        """Of links, by what befell them."""
         self._servers = servers
         self._links = links
         self._chance = chance
@@ -43,16 +48,16 @@ class Nemesis:
         for act in line:
             await self._until(act.at_s)
             self._log(f"{self._now():8.3f} s  {act.target}: {act.fault}, {act.for_s:.3f} s")
-            self.counts[f"{act.fault}: {act.target}"] += 1
             if isinstance(act.fault, LinkFault):
                 await self._afflict(self._links[act.target], act.fault, act.until_s)
             elif act.fault is ProcessFault.STOP:
                 await self._stop(self._servers[act.target], act.until_s)
             else:
-                await self._kill(self._servers[act.target], act)
+                await self._kill_and_start(self._servers[act.target], act)
             self._log(f"{self._now():8.3f} s  {act.target}: well again")
 
     async def _afflict(self, link: TcpRelay, fault: LinkFault, until_s: float) -> None:
+        self.faults[fault] += 1
         link.suffer(fault)
         try:
             await self._until(until_s)
@@ -60,14 +65,15 @@ class Nemesis:
             link.recover()
 
     async def _stop(self, server: Server, until_s: float) -> None:
+        self.stops[server.name] += 1
         os.kill(server.pid, signal.SIGSTOP)
         try:
             await self._until(until_s)
         finally:
             os.kill(server.pid, signal.SIGCONT)
 
-    async def _kill(self, server: Server, act: Act) -> None:
-        await server.kill()
+    async def _kill_and_start(self, server: Server, act: Act) -> None:
+        await self._kill(server)
         await self._until(act.until_s)
         if act.fault is ProcessFault.KILL_TWICE:
             await self._kill_as_it_starts(server)
@@ -76,9 +82,13 @@ class Nemesis:
     async def _kill_as_it_starts(self, server: Server) -> None:
         starting = asyncio.create_task(server.start())
         await asyncio.wait([starting], timeout=self._chance.uniform(*_SECOND_KILL_AFTER_S))
-        await server.kill()
+        await self._kill(server)
         with suppress(ServerFailed):  # it ended before it was ready, as it had to
             await starting
+
+    async def _kill(self, server: Server) -> None:
+        self.kills[server.name] += 1
+        await server.kill()
 
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(at_s - self._now())

@@ -113,7 +113,7 @@ class ParticipantRelay(AbstractAsyncContextManager["ParticipantRelay"]):
     async def _pass_on(self, call: _Call, context: _Context) -> bytes:
         if not is_operation(call.method):
             return await self._send(call, context.time_remaining())
-        self.counts["calls"] += 1
+        self.counts["made"] += 1
         if self._happens(self.weather.repeated, "repeated later"):
             self._send_copy(call, self._chance.uniform(*_LATE_S))
         if self._happens(self.weather.request_lost, "request lost"):

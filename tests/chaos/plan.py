@@ -54,7 +54,7 @@ _LENGTH_S: Final = (0.05, 2.0)
 _LONG_LENGTH_S: Final = (16.0, 20.0)  # both sides' keepalives end a connection that is dead for 15 s
 _LONG_SHARE: Final = 0.04
 _LONG_FROM_S: Final = 60.0  # a shorter round has no time for them
-_GAP_S: Final = 4.0  # on average, from the end of one fault of a target to its next
+_GAP_S: Final = 6.0  # on average, from the end of one fault of a target to its next
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,12 @@
 """What a round was made of, counted, and put into words. Rounds add up."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
+
+from google.protobuf.message import Message
+from google.protobuf.text_format import MessageToString
 
 from tests.chaos.ledger import Problem, Wrong
 
@@ -17,6 +20,8 @@ class Report:
 
     sagas: Counter[str] = field(default_factory=Counter)
     clients: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    stops: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     connections: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
@@ -40,10 +45,12 @@ class Report:
         """Yield the report, a line at a time."""
         yield _line("sagas", self.sagas.total(), self.sagas)
         yield _line("clients", self.clients["starts acknowledged"], self.clients)
-        yield _line("faults", self.faults.total(), self.faults)
-        yield _line("connections", self.connections["connections"], self.connections)
-        yield _line("calls", self.calls["calls"], self.calls)
-        yield _line("attempts", self.attempts["attempts"], self.attempts)
+        yield _line("kill -9", self.kills.total(), self.kills)
+        yield _line("SIGSTOP", self.stops.total(), self.stops)
+        yield _line("link faults", self.faults.total(), self.faults)
+        yield _line("connections", self.connections["made"], self.connections)
+        yield _line("calls", self.calls["made"], self.calls)
+        yield _line("attempts", self.attempts["made"], self.attempts)
         yield _line("suppressed", self.suppressed.total(), self.suppressed)
         yield _line("reads", self.reads.total(), self.reads)
         for wrong in Wrong:
@@ -52,10 +59,12 @@ class Report:
             yield f"{problem.wrong.upper()}: {problem.transfer_id or 'all'}: {problem.text}"
 
 
-def evidence(title: str, rows: Sequence[object]) -> Iterator[str]:
-    """Yield rows below a title, indented."""
+def evidence(title: str, rows: Iterable[object]) -> Iterator[str]:
+    """Yield rows below a title, each in a line."""
     yield f"  {title}:"
-    yield from (f"    {str(row).strip()}" for row in rows)
+    for row in rows:
+        text = MessageToString(row, as_one_line=True) if isinstance(row, Message) else str(row)
+        yield "    " + " ".join(text.split())
 
 
 def _line(name: str, total: int, counts: Counter[str]) -> str:

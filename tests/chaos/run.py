@@ -129,7 +129,9 @@ class _Play:
 
     def _count(self) -> None:
         self._report.clients = self._clients.counts
-        self._report.faults = self._nemesis.counts
+        self._report.kills = self._nemesis.kills
+        self._report.stops = self._nemesis.stops
+        self._report.faults = self._nemesis.faults
         for link in self._system.links.values():
             self._report.connections.update(link.counts)
         for participant in self._system.participants.values():

@@ -25,7 +25,7 @@ class TcpRelay(AbstractAsyncContextManager["TcpRelay"]):
     def __init__(self, target: str) -> None:
         self.address = ""
         self.counts = Counter[str]()
-        """What befell connections, by the fault's name; `connections` counts those that were made."""
+        """What befell connections, by the fault's name; `made` counts them."""
         self._target = target
         self._server: asyncio.Server | None = None
         self._fault: LinkFault | None = None
@@ -82,7 +82,7 @@ class TcpRelay(AbstractAsyncContextManager["TcpRelay"]):
             self.counts[LinkFault.REFUSE] += 1
             writer.transport.abort()
             return
-        self.counts["connections"] += 1
+        self.counts["made"] += 1
         pair = _Pair(writer, swallows=self._fault is LinkFault.SWALLOW)
         self._pairs.add(pair)
         try:

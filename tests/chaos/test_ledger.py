@@ -75,11 +75,13 @@ def test_g2_what_happens_twice_is_doubled(kind: Movement) -> None:
     assert wrongs(found([*whole, kind])) == {(Wrong.DOUBLED, "t")}
 
 
-@pytest.mark.parametrize(
-    "movements", [[CREDIT], [REVERSAL], [DEBIT, SETTLEMENT], [DEBIT, REVERSAL, CREDIT], [DEBIT, CREDIT, REVERSAL]]
-)
+@pytest.mark.parametrize("movements", [[CREDIT], [REVERSAL], [DEBIT, REVERSAL, CREDIT], [DEBIT, CREDIT, REVERSAL]])
 def test_g4_g6_a_stage_that_there_is_not_is_untrue(movements: list[Movement]) -> None:
     assert wrongs(found(movements)) == {(Wrong.UNTRUE, "t")}
+
+
+def test_what_is_settled_and_was_never_credited_is_lost() -> None:
+    assert wrongs(found([DEBIT, SETTLEMENT])) == {(Wrong.LOST, "t")}
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,8 @@ def counting() -> Counting:
 @pytest.fixture
 async def relay(counting: Counting) -> AsyncIterator[ParticipantRelay]:
     server = grpc.aio.server()
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Execute": grpc.unary_unary_rpc_method_handler(counting.execute)
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    execute: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(counting.execute)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Execute": execute}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with ParticipantRelay(f"127.0.0.1:{port}", Random(1)) as relaying:

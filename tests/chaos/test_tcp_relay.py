@@ -81,7 +81,7 @@ async def call() -> AsyncIterator[Call]:
 
 async def test_it_forwards_exactly(relay: TcpRelay, call: Call) -> None:
     assert await (await call(relay)).echoes(BYTES)
-    assert relay.counts == {"connections": 1}
+    assert relay.counts == {"made": 1}
 
 
 async def test_a_cut_resets_what_is_there_and_nothing_else(relay: TcpRelay, call: Call) -> None:

@@ -186,4 +186,4 @@ def test_retries_are_attempts_beyond_the_first(played: Round) -> None:
         SagaEvent(attempt_lost=AttemptLost(step="debit", attempt=2)),
     ]
     counts = verdict.counts_of_attempts(replace(played.left, events={"t": events}))
-    assert counts == {"attempts": 3, "retries": 2, "lost in a crash, and asked again": 1}
+    assert counts == {"made": 3, "retries": 2, "lost in a crash, and asked again": 1}

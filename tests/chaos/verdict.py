@@ -142,7 +142,7 @@ def counts_of_attempts(left: Aftermath) -> Counter[str]:
     for event in (event for events in left.events.values() for event in events):
         match event.WhichOneof("event"):
             case "attempt_started":
-                counts["attempts"] += 1
+                counts["made"] += 1
                 counts["retries"] += event.attempt_started.attempt > 1
             case "attempt_lost":
                 counts["lost in a crash, and asked again"] += 1
