@@ -42,9 +42,9 @@ def main(
 
 
 def _play(round_: Round, *, quiet: bool) -> Report:
-    """Play a round in a directory of its own, which is kept where something is wrong."""
+    """Play a round in a directory of its own, which goes away where all was well."""
     directory = Path(tempfile.mkdtemp(prefix=f"saga-chaos-{round_.seed}-"))
-    typer.echo(f"seed {round_.seed}, {round_.seconds:.0f} s")
+    typer.echo(f"seed {round_.seed}, {round_.seconds:.0f} s, files in {directory}")
     with (directory / "chaos.log").open("w", encoding="utf-8") as file:
 
         def log(line: str) -> None:
@@ -54,7 +54,7 @@ def _play(round_: Round, *, quiet: bool) -> Report:
 
         report = asyncio.run(play(round_, directory, log))
     if report.problems:
-        typer.echo(f"seed {round_.seed}: something is wrong; all logs and databases are in {directory}")
+        typer.echo(f"seed {round_.seed}: something is wrong; the files stay, with what is known of it in chaos.log")
     else:
         shutil.rmtree(directory)
     return report

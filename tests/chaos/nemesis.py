@@ -1,6 +1,6 @@
 """Carries the plan out: on each target one fault after the other, on all targets at once. Writes down what it did.
 
-Every fault is over when this returns, however it is left: processes run, connections can be made and stay.
+When it is done, every fault is over. Broken off, it leaves no process stopped and no link in trouble; one may be dead.
 """
 
 import asyncio
@@ -81,10 +81,12 @@ class Nemesis:
 
     async def _kill_as_it_starts(self, server: Server) -> None:
         starting = asyncio.create_task(server.start())
-        await asyncio.wait([starting], timeout=self._chance.uniform(*_SECOND_KILL_AFTER_S))
-        await self._kill(server)
-        with suppress(ServerFailed):  # it ended before it was ready, as it had to
-            await starting
+        try:
+            await asyncio.wait([starting], timeout=self._chance.uniform(*_SECOND_KILL_AFTER_S))
+        finally:
+            await self._kill(server)
+            with suppress(ServerFailed):  # it ended before it was ready, as it had to
+                await starting
 
     async def _kill(self, server: Server) -> None:
         self.kills[server.name] += 1
