@@ -58,8 +58,9 @@ class ChaosSystem:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._supervisor)
         try:
+            await asyncio.gather(*(self._start_bank(bank) for bank in Bank))
             for bank in Bank:
-                await self._start_bank(bank)
+                await self._relay_to(bank)
             await self._start_coordinator()
             await self._register()
         except BaseException:
@@ -93,13 +94,16 @@ class ChaosSystem:
         return select(self.directory / f"{service}.db", query, parameters)
 
     async def _start_bank(self, bank: Bank) -> None:
-        name = f"bank_{bank}"
         database = self.databases[bank]
-        server = await self._supervisor.start(name, (*self._bank_command, f"--bank={bank}", f"--database={database}"))
+        command = (*self._bank_command, f"--bank={bank}", f"--database={database}")
+        await self._supervisor.start(f"bank_{bank}", command)
         with closing(sqlite3.connect(database)) as connection, connection:
             rows = [(each, CURRENCY, OPENING_MINOR, OPENING_MINOR) for each in account_ids(bank, self._accounts)]
             connection.executemany(_OPEN, rows)
-        relay = ParticipantRelay(server.address, Random(self._chance.random()))
+
+    async def _relay_to(self, bank: Bank) -> None:
+        name = f"bank_{bank}"
+        relay = ParticipantRelay(self.servers[name].address, Random(self._chance.random()))
         self.participants[name] = await self._stack.enter_async_context(relay)
         self.links[name] = await self._stack.enter_async_context(TcpRelay(relay.address))
 

@@ -3,11 +3,13 @@
 The long ones are `python -m tests.chaos`.
 """
 
+import asyncio
 import sys
 from pathlib import Path
 
 import pytest
 
+from sample_services.demo.stage import COORDINATOR
 from tests.chaos.broken_bank import Flaw
 from tests.chaos.ledger import Wrong
 from tests.chaos.participant_relay import Weather
@@ -15,11 +17,13 @@ from tests.chaos.run import Round, play
 
 pytestmark = pytest.mark.e2e
 
-SEED = 4
+SEED = 28  # its plan has nearly every fault in a few seconds, and the coordinator's share is large
+ROUND_S = 8
+FLAW_SHOWS_WITHIN_S = 60
 HARSH = Weather(doubled=0.2, repeated=0.4, request_lost=0.4)
 NOTICED = {
     Flaw.FORGETFUL: {Wrong.DOUBLED},
-    Flaw.UNBARRED: {Wrong.UNTRUE, Wrong.LOST},
+    Flaw.UNBARRED: {Wrong.LOST},
     Flaw.KEEPING: {Wrong.LOST},
     Flaw.EMPTY_HANDED: {Wrong.LOST},
 }
@@ -27,18 +31,30 @@ NOTICED = {
 
 async def test_no_money_is_lost_or_made_while_everything_fails(tmp_path: Path) -> None:
     """G1-G10, G12."""
-    report = await play(Round(SEED, 8), tmp_path, print)
+    report = await play(Round(SEED, ROUND_S), tmp_path, print)
     print("\n".join(report.lines()))
     assert report.problems == []
     assert report.sagas.keys() == {"COMPLETED", "COMPENSATED"}
-    assert min(report.suppressed["relay"], report.suppressed["coordinator"], report.attempts["retries"]) > 0
-    assert report.kills
+    assert min(report.suppressed.total(), report.attempts["retries"]) > 0
+    assert min(report.kills[COORDINATOR], report.stops.total(), report.faults.total()) > 0
     assert report.reads["at one instant"] > 0
 
 
-@pytest.mark.parametrize("flaw", Flaw)
-async def test_a_flawed_bank_is_noticed(tmp_path: Path, flaw: Flaw) -> None:
-    """The chaos run can fail: the effect that a flaw has on the money is seen while the clients still work."""
+async def test_each_flawed_bank_is_noticed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The chaos run can fail: what a flaw does to the money is seen while the clients still work."""
+    noticed = dict(
+        zip(
+            Flaw,
+            await asyncio.gather(*(wrongs_with(flaw, tmp_path_factory.mktemp(flaw)) for flaw in Flaw)),
+            strict=True,
+        )
+    )
+    assert {flaw: wrongs & NOTICED[flaw] for flaw, wrongs in noticed.items()} == NOTICED, noticed
+
+
+async def wrongs_with(flaw: Flaw, directory: Path) -> set[Wrong]:
+    """What is wrong with transfers where both banks have that flaw."""
     command = (sys.executable, "-m", "tests.chaos.broken_bank", f"--flaw={flaw}")
-    report = await play(Round(SEED, 60, bank_command=command, weather=HARSH, faults=False), tmp_path, print)
-    assert {problem.wrong for problem in report.problems if problem.transfer_id} & NOTICED[flaw], report.problems
+    round_ = Round(SEED, FLAW_SHOWS_WITHIN_S, clients=25, bank_command=command, weather=HARSH, faults=False)
+    report = await play(round_, directory, print)
+    return {problem.wrong for problem in report.problems if problem.transfer_id}
