@@ -24,6 +24,8 @@ from participant_sdk.limits import (
     PAGE_SIZE,
     PING_INTERVAL_MS,
     PING_TIMEOUT_MS,
+    RECONNECT_WAIT_INITIAL_MS,
+    RECONNECT_WAIT_MAX_MS,
     RETRY_ATTEMPTS,
     RETRY_WAIT_INITIAL,
     RETRY_WAIT_MAX,
@@ -45,6 +47,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", PING_INTERVAL_MS),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
     ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),  # without it a dead server is noticed after a minute
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_WAIT_INITIAL_MS),
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_WAIT_MAX_MS),  # how long one try to connect may take
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_WAIT_MAX_MS),
 )
 _WAIT_MIN: Final = timedelta(milliseconds=1)
 

@@ -41,3 +41,5 @@ WAIT_SLICE_MAX: Final = timedelta(minutes=1)  # one WaitSaga; the server allows 
 PAGE_SIZE: Final = 100
 PING_INTERVAL_MS: Final = 10_000
 PING_TIMEOUT_MS: Final = 5_000
+RECONNECT_WAIT_INITIAL_MS: Final = 100
+RECONNECT_WAIT_MAX_MS: Final = 5_000  # gRPC's own waits would grow to two minutes

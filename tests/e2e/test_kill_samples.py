@@ -22,11 +22,10 @@ SAGA_KILL_SEED names the first seed, and SAGA_KILL_ROUNDS how many of them are p
 import asyncio
 import os
 import sys
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Final, TypeVar
@@ -35,7 +34,6 @@ import grpc
 import pytest
 
 from participant_sdk import CoordinatorClient, SagaError
-from participant_sdk.barrier.rules import State
 from saga.v1.coordinator_pb2 import Saga
 from saga.v1.types_pb2 import (
     FAILURE_KIND_LOST,
@@ -50,6 +48,7 @@ from sample_services.demo.stage import COORDINATOR
 from tests.e2e.system import run, until
 from tests.support.sample_sagas import EFFECTS, HELD, Planned, mix
 from tests.support.sample_system import SampleSystem
+from tests.support.settled import STANDS, overlapping, turns_by_key
 
 pytestmark = pytest.mark.e2e
 
@@ -68,12 +67,6 @@ UNANSWERED: Final = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
 CUT_OFF: Final = (FAILURE_KIND_UNAVAILABLE, FAILURE_KIND_TIMED_OUT, FAILURE_KIND_LOST)
-STANDS: Final = {
-    SAGA_STATE_COMPLETED: {State.COMPLETED, State.CONFIRMED},
-    SAGA_STATE_COMPENSATED: {State.REJECTED, State.COMPENSATED, State.BARRED},
-}
-"""How the steps of an ended saga may stand with the participants."""
-
 T = TypeVar("T")
 
 
@@ -281,14 +274,9 @@ def first_cause(saga: Saga, found: Mapping[str, Saga]) -> Failure:
 
 def assert_turns_were_taken(ended: Sequence[Saga]) -> None:
     """Rule 6: of two sagas that share an exclusive key one began after the other's end."""
-    turns: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for saga in ended:
-        for key in saga.exclusive_keys:
-            turns[key].append((saga.start_time.ToNanoseconds(), saga.end_time.ToNanoseconds()))
+    turns = turns_by_key(ended)
     assert max(map(len, turns.values())) > 1
-    for key, spans in turns.items():
-        for (_, end), (next_start, _) in pairwise(sorted(spans)):
-            assert end <= next_start, key
+    assert list(overlapping(turns)) == []
 
 
 def assert_effects(system: SampleSystem, ended: Sequence[Saga]) -> None:

@@ -281,3 +281,21 @@ async def test_a_call_is_bounded(coordinator: Coordinator, address: str) -> None
         with pytest.raises(SagaError) as error:
             await sagas.get("s")
     assert error.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class TestReconnecting:
+    async def test_a_coordinator_that_is_away_is_looked_for_again_and_again(self) -> None:
+        """gRPC's own waits grow to two minutes: a coordinator that is back would not be noticed in time."""
+        looked_for = asyncio.Semaphore(0)
+
+        def turn_away(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+            looked_for.release()
+
+        async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as door:
+            host, port = door.sockets[0].getsockname()
+            async with CoordinatorClient(f"{host}:{port}") as sagas, asyncio.timeout(4):
+                asking = asyncio.create_task(sagas.get("s"))
+                for _ in range(5):
+                    await looked_for.acquire()
+                asking.cancel()
