@@ -39,7 +39,7 @@ _BACK: Final = AttemptPolicy(
 )
 _FORWARD: Final = AttemptPolicy()
 _FORWARD.CopyFrom(_BACK)
-_FORWARD.timeout.CopyFrom(to_duration(500 * MILLISECOND_NS))
+_FORWARD.timeout.CopyFrom(to_duration(1500 * MILLISECOND_NS))
 
 
 @dataclass(frozen=True)
