@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from coordinator import failpoints
@@ -157,9 +157,9 @@ class Dispatcher:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._give, None)
 
 
-async def _reach(point: Failpoint, request: Request) -> None:
+def _reach(point: Failpoint, request: Request) -> Awaitable[None]:
     context = request.context
-    await failpoints.reached(point, sagas=(context.saga_id,), step=context.step, operation=request.operation)
+    return failpoints.reached(point, sagas=(context.saga_id,), step=context.step, operation=request.operation)
 
 
 def _first(poll: Poll, now_ns: int) -> _Polling:

@@ -238,8 +238,8 @@ class Driver:
         self._listed = changed
         self._troubles = 0
 
-    async def _reach(self, point: Failpoint, events: Sequence[SagaEvent]) -> None:
-        await failpoints.reached(point, error=JournalUnavailable, sagas=(self.saga_id,), events=_names(events))
+    def _reach(self, point: Failpoint, events: Sequence[SagaEvent]) -> Awaitable[None]:
+        return failpoints.reached(point, error=JournalUnavailable, sagas=(self.saga_id,), events=_names(events))
 
     def _publish(self, items: Sequence[_Item], events: Sequence[SagaEvent]) -> None:
         for item in items:

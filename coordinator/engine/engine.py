@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
@@ -560,8 +560,8 @@ def _seen(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-async def _reach(point: Failpoint, saga_id: str) -> None:
-    await failpoints.reached(point, error=JournalUnavailable, sagas=(saga_id,))
+def _reach(point: Failpoint, saga_id: str) -> Awaitable[None]:
+    return failpoints.reached(point, error=JournalUnavailable, sagas=(saga_id,))
 
 
 def _itself(saga: Saga) -> Saga:

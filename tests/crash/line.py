@@ -262,11 +262,10 @@ class Line:
         return {saga.saga_id: saga.state for saga in ended}
 
     async def _drive_saga(self, run: _Run, client: CoordinatorClient, saga_id: str, shape: Shape) -> Saga:
-        if saga_id in run.acknowledged:
-            await client.get(saga_id)  # NOT_FOUND would be a saga that was lost (G3), before a start makes it anew
         definition, work = f"crash_{shape.name}{run.suffix}", Work(key=run.serial)
-        await client.start(definition, work, saga_id=saga_id)
-        run.acknowledged.add(saga_id)
+        if saga_id not in run.acknowledged:  # one that was is there, and goes on without anybody asking (G3)
+            await client.start(definition, work, saga_id=saga_id)
+            run.acknowledged.add(saga_id)
         saga, _ = await client.wait(saga_id)
         again = await client.start(definition, work, saga_id=saga_id)
         assert again.uid == saga.uid, "the same request is the same saga"
