@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -42,6 +43,7 @@ def main(
     times: Annotated[int, typer.Option(min=1, help="Kill at the first so many times that a point is reached.")] = 100,
 ) -> None:
     """Play every failpoint × every shape that reaches it × kill, raise and delay. Exits with 1 where one goes wrong."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process is left behind
     console, pieces = Console(), list(all_pieces(times))
     progress = _Progress(console, len(pieces))
     with tempfile.TemporaryDirectory() as directory:
