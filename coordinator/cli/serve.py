@@ -7,6 +7,7 @@ configuration's to say; this module only hands them over, and says what is wrong
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,7 @@ def serve(
     log_format: Annotated[str | None, typer.Option("--log-format", help="text or json.")] = None,
 ) -> None:
     """Run a coordinator. Prints `listening on HOST:PORT` when it is ready; its log goes to the standard error."""
-    from coordinator import app, config, logs
+    from coordinator import app, config, failpoints, logs
 
     try:
         settings = config.load(
@@ -52,6 +53,10 @@ def serve(
     except config.ConfigurationError as error:
         raise CommandError("the configuration cannot be used", ExitCode.USAGE, str(error).splitlines()) from None
     logs.set_up(settings.log_level, settings.log_format)
+    try:
+        failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
+    except failpoints.FailpointsError as error:
+        raise CommandError(f"{failpoints.VARIABLE} cannot be used", ExitCode.USAGE, error.problems) from None
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(app.serve(settings, on_ready=_say_ready))

@@ -24,6 +24,7 @@ from typing import Final, Protocol, TypeVar
 from google.protobuf.any_pb2 import Any
 from google.protobuf.empty_pb2 import Empty
 
+from coordinator import failpoints
 from coordinator.core import limits
 from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
@@ -56,6 +57,7 @@ from coordinator.engine.offer import (
 )
 from coordinator.engine.uid import uuid7
 from coordinator.engine.world import Caller
+from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
 from coordinator.participants import limited, replies
 from coordinator.participants.call import Call, Request
@@ -231,8 +233,10 @@ class Children:
     async def _make(
         self, child_id: str, definition: LoadedDefinition, created: SagaCreated, given: Input | None = None
     ) -> None:
+        await failpoints.reached(Failpoint.CHILD_BEFORE_BEGIN, error=JournalUnavailable, sagas=(child_id,))
         with suppress(SagaExists):  # another attempt was faster; it is looked at next
             await self._sagas.begin(child_id, definition, created, given)
+        await failpoints.reached(Failpoint.CHILD_AFTER_BEGIN, error=JournalUnavailable, sagas=(child_id,))
 
     # --- Answers; None: the child is to be told ---
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from coordinator import failpoints
 from coordinator.core import limits
 from coordinator.core.inputs import Accepted, Input, Replied, Reply, Unknown
 from coordinator.core.instants import earliest
@@ -22,6 +23,7 @@ from coordinator.core.state import Saga
 from coordinator.dataflow.program import Program
 from coordinator.engine.requests import request_of
 from coordinator.engine.world import World
+from coordinator.failpoints import Failpoint
 from coordinator.participants.call import Call as Request
 from saga.v1.types_pb2 import FAILURE_KIND_UNAVAILABLE, OPERATION_EXECUTE, Failure
 
@@ -94,12 +96,15 @@ class Dispatcher:
     # --- Calls ---
 
     async def _call(self, call: Call, request: Request) -> None:
-        reply = await self._ask(request)
+        reply = await self._ask(request, Failpoint.DISPATCH_BEFORE_CALL, Failpoint.DISPATCH_AFTER_REPLY)
         self._give(Replied(call.step, call.operation, call.attempt, reply, self._world.jitter()))
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _ask(self, request: Request, before: Failpoint, after: Failpoint) -> Reply:
         try:
-            return await self._world.caller.call(request)
+            await _reach(before, request)
+            reply = await self._world.caller.call(request)
+            await _reach(after, request)
+            return reply
         except Exception:  # a defect here must not leave the saga waiting for ever
             log.exception("a call of saga %s failed in the coordinator", request.context.saga_id)
             failure = Failure(
@@ -130,7 +135,7 @@ class Dispatcher:
         self._world.tasks.spawn(self._poll(poll, request, before_ns))
 
     async def _poll(self, poll: Poll, request: Request, before_ns: int) -> None:
-        reply = await self._ask(request)
+        reply = await self._ask(request, Failpoint.POLL_BEFORE_CALL, Failpoint.POLL_AFTER_REPLY)
         if poll.operation == OPERATION_EXECUTE and (not isinstance(reply, Unknown) or reply.answered):
             self.polled_until_ns[poll.step] = before_ns  # an earlier poll that nobody answered still counts
         polling = self._polling.get(poll)
@@ -150,6 +155,11 @@ class Dispatcher:
         if wake_ns is not None:
             delay_s = max(wake_ns - now_ns, 0) / limits.SECOND_NS
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._give, None)
+
+
+def _reach(point: Failpoint, request: Request) -> Awaitable[None]:
+    context = request.context
+    return failpoints.reached(point, sagas=(context.saga_id,), step=context.step, operation=request.operation)
 
 
 def _first(poll: Poll, now_ns: int) -> _Polling:

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from coordinator import failpoints
 from coordinator.core import limits, retry
 from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
@@ -37,6 +38,7 @@ from coordinator.engine.index import index_of, listed
 from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.world import World
+from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append
 from saga.v1.event_pb2 import ParentStep, SagaEvent
@@ -230,9 +232,14 @@ class Driver:
             return
         changed = listed(self._saga)
         index = index_of(self._saga) if changed != self._listed else None
+        await self._reach(Failpoint.APPEND_BEFORE, events)
         await self._world.journal.append(Append(self.saga_id, events, index))
+        await self._reach(Failpoint.APPEND_AFTER, events)
         self._listed = changed
         self._troubles = 0
+
+    def _reach(self, point: Failpoint, events: Sequence[SagaEvent]) -> Awaitable[None]:
+        return failpoints.reached(point, error=JournalUnavailable, sagas=(self.saga_id,), events=_names(events))
 
     def _publish(self, items: Sequence[_Item], events: Sequence[SagaEvent]) -> None:
         for item in items:
@@ -294,11 +301,15 @@ class Driver:
         self._inbox[:0] = again or [_Item(None)]
 
     async def _read_back(self) -> Saga:
-        events = await self._insist(lambda: self._world.journal.read(self.saga_id))
+        events = await self._insist(self._read)
         try:
             return fold(Saga(self.saga_id, self._definition.plan), events)
         except IllegalEvent as illegal:
             raise UnreadableSaga(self.saga_id, str(illegal)) from illegal
+
+    async def _read(self) -> Sequence[SagaEvent]:
+        await failpoints.reached(Failpoint.RELOAD_BEFORE_READ, error=JournalUnavailable, sagas=(self.saga_id,))
+        return await self._world.journal.read(self.saga_id)
 
     async def _set_aside(self, items: Sequence[_Item], reason: str) -> None:
         """Nothing more is appended to a saga that cannot be read or driven; it is shown as it is (rule 11)."""
@@ -340,6 +351,10 @@ class Driver:
         readers, self._readers = self._readers, []
         for reader in readers:
             reader(error)
+
+
+def _names(events: Sequence[SagaEvent]) -> Iterator[str]:
+    return (event.WhichOneof("event") or "" for event in events)
 
 
 def _news(saga: Saga) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
@@ -16,6 +16,7 @@ from typing import Final, TypeAlias, TypeVar
 from google.protobuf.any_pb2 import Any
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
+from coordinator import failpoints
 from coordinator.core import limits
 from coordinator.core.decide import decide
 from coordinator.core.definition import Problem
@@ -59,6 +60,7 @@ from coordinator.engine.requests import operation_of
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.uid import uuid7
 from coordinator.engine.world import World
+from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
@@ -134,6 +136,7 @@ class Engine:
             if await self._is_the_same(request):
                 return Started(saga_id, created=False)
             raise
+        await _reach(Failpoint.START_BEFORE_ANSWER, saga_id)
         return Started(saga_id, created=True)
 
     async def begin(
@@ -171,7 +174,9 @@ class Engine:
         await self._until_free(saga.saga_id)
         with self._taking(saga.saga_id):
             try:
+                await _reach(Failpoint.START_BEFORE_APPEND, saga.saga_id)
                 await self._journal.append(Append(saga.saga_id, events, index_of(saga)))
+                await _reach(Failpoint.START_AFTER_APPEND, saga.saga_id)
             except JournalUnavailable:
                 self._world.tasks.spawn(self._take_up_when_possible(saga.saga_id))  # it may be durable all the same
                 raise
@@ -389,10 +394,12 @@ class Engine:
         if self._draining:
             raise ShuttingDown
         while (driver := await self._driver(saga_id, also=also)) is not None:
+            await _reach(Failpoint.ASK_BEFORE, saga_id)
             try:
                 await driver.ask(given, expected_sequence)
             except Stopped:
                 continue
+            await _reach(Failpoint.ASK_AFTER, saga_id)
             return
         saga = await self.read(saga_id, _itself)
         if decide(saga, given, self._world.clock.now_ns()):  # of a saga that nobody has to drive it is mostly Forbidden
@@ -424,10 +431,10 @@ class Engine:
                 await self._journal.quarantine(saga_id, error.reason)
                 self._world.changes.publish(saga_id)
                 return None
-            self._add(driver)
             if not stands:
+                await _reach(Failpoint.RECOVERY_BEFORE_LOST, saga_id)
                 driver.give(Recovered())
-            return driver
+            return self._add(driver)
 
     async def _driver_of(self, index: SagaIndex) -> Driver:
         saga, definition = await self._fold(index)
@@ -438,6 +445,7 @@ class Engine:
         """Find somebody to drive the saga, however long the journal cannot be used; False where nobody has to."""
         async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
             with attempt:
+                await _reach(Failpoint.RECOVERY_BEFORE_SAGA, saga_id)
                 try:
                     return await self._driver(saga_id) is not None
                 except SagaNotFound:
@@ -476,6 +484,7 @@ class Engine:
         """Take in who holds and who waits for exclusive keys; to be done before anything else (rule 6)."""
         async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
             with attempt:
+                await failpoints.reached(Failpoint.RECOVERY_BEFORE_KEYS, error=JournalUnavailable)
                 await self._world.exclusion.restore(self._journal, self._world.clock.now_ns())
 
     async def recover(self) -> int:
@@ -500,6 +509,7 @@ class Engine:
     async def _unfinished_page(self, after: SagaCursor | None) -> Page[SagaIndex, SagaCursor]:
         async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
             with attempt:
+                await failpoints.reached(Failpoint.RECOVERY_BEFORE_PAGE, error=JournalUnavailable)
                 return await self._journal.unfinished(after, limits.RECOVERY_PAGE)
         raise AssertionError("tenacity retries without end")
 
@@ -510,7 +520,10 @@ class Engine:
         self._world.changes.publish_all()
         for driver in list(self._drivers.values()):
             driver.drain()
-        return await self._world.tasks.join(timeout_s)
+        await failpoints.reached(Failpoint.DRAIN_BEGIN)
+        drained = await self._world.tasks.join(timeout_s)
+        await failpoints.reached(Failpoint.DRAIN_END)
+        return drained
 
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
@@ -545,6 +558,10 @@ def _seen(task: asyncio.Task[None]) -> None:
     """What it raised is its caller's to tell, and nobody's where that one is gone."""
     if not task.cancelled():
         task.exception()
+
+
+def _reach(point: Failpoint, saga_id: str) -> Awaitable[None]:
+    return failpoints.reached(point, error=JournalUnavailable, sagas=(saga_id,))
 
 
 def _itself(saga: Saga) -> Saga:

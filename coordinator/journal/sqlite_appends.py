@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from coordinator import failpoints
+from coordinator.failpoints import Failpoint
 from coordinator.journal.codec import encode_event
 from coordinator.journal.errors import Conflict, JournalError, SagaExists, SagaNotFound
 from coordinator.journal.port import Append, SagaIndex
@@ -71,13 +73,19 @@ def write_appends(db: sqlite3.Connection, appends: Sequence[EncodedAppend]) -> l
     First all at once, which is quick. Only if some append does not fit is the group done again one by one, each looked
     at before it writes: nobody else can write in between, so what was seen still holds.
     """
+    _reach(Failpoint.JOURNAL_BEFORE_BEGIN, appends)
+    outcomes: list[JournalError | None]
     try:
         with transaction(db):
             _write(db, appends)
-        return [None] * len(appends)
+            _reach(Failpoint.JOURNAL_BEFORE_COMMIT, appends)
+        outcomes = [None] * len(appends)
     except (_OutOfPlace, sqlite3.IntegrityError):
         with transaction(db):
-            return [_write_if_fitting(db, append) for append in appends]
+            outcomes = [_write_if_fitting(db, append) for append in appends]
+            _reach(Failpoint.JOURNAL_BEFORE_COMMIT, appends)
+    _reach(Failpoint.JOURNAL_AFTER_COMMIT, appends)
+    return outcomes
 
 
 def quarantine(db: sqlite3.Connection, saga_id: str, reason: str) -> None:
@@ -100,6 +108,7 @@ def _write(db: sqlite3.Connection, appends: Sequence[EncodedAppend]) -> None:
     db.executemany(QUERIES["create_saga"], [rows.saga for rows in created])
     db.executemany(QUERIES["put_label"], [label for rows in created for label in rows.labels])
     db.executemany(QUERIES["put_key"], [key for rows in created for key in rows.keys])
+    _reach(Failpoint.JOURNAL_BETWEEN_ROWS, appends)
     events = [event for append in appends for event in append.events]
     if db.executemany(QUERIES["append_event"], events).rowcount != len(events):
         raise _OutOfPlace
@@ -107,10 +116,15 @@ def _write(db: sqlite3.Connection, appends: Sequence[EncodedAppend]) -> None:
 
 
 def _write_if_fitting(db: sqlite3.Connection, append: EncodedAppend) -> JournalError | None:
+    _reach(Failpoint.JOURNAL_BETWEEN_APPENDS, [append])
     refusal = _refusal(db, append)
     if refusal is None:
         _write(db, [append])
     return refusal
+
+
+def _reach(point: Failpoint, appends: Sequence[EncodedAppend]) -> None:
+    failpoints.hit(point, error=sqlite3.OperationalError, sagas=(append.saga_id for append in appends))
 
 
 def _refusal(db: sqlite3.Connection, append: EncodedAppend) -> JournalError | None:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
+from coordinator import failpoints
 from coordinator.core import limits
+from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable
 from coordinator.journal.health import Health
 from coordinator.journal.sqlite_appends import EncodedAppend, probe, write_appends
@@ -202,9 +204,12 @@ def _commit(db: sqlite3.Connection, group: Sequence[_Entry]) -> Sequence[object]
         return write_appends(db, [cast("EncodedAppend", entry.work) for entry in group])
     try:
         with transaction(db):
-            return [first(db)]
+            outcome = first(db)
+            failpoints.hit(Failpoint.JOURNAL_BEFORE_CHANGE, error=sqlite3.OperationalError)
     except JournalError as refusal:
         return [refusal]
+    failpoints.hit(Failpoint.JOURNAL_AFTER_CHANGE, error=sqlite3.OperationalError)
+    return [outcome]
 
 
 def _fail(entries: Iterable[_Entry], reason: str) -> None:

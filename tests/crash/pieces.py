@@ -1,0 +1,88 @@
+"""What is played of the matrix: all of it, or a fixed part that reaches every failpoint.
+
+This module must not start anything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import cycle, groupby
+from typing import Final
+
+from coordinator.failpoints import Failpoint
+from tests.crash import matrix
+from tests.crash.line import Line
+from tests.crash.matrix import Cell
+from tests.crash.shapes import SHAPES, Shape
+from tests.crash.stage import Piece
+
+_DELAY: Final = "delay:20ms"
+_RECOVERY: Final = tuple(point for point in matrix.SITUATIONS if point.label.startswith("recovery."))
+_FAMILIES: Final = [
+    list(points)
+    for _, points in groupby((point for point, _ in matrix.ordinary()), lambda p: p.label.partition(".")[0])
+]
+
+
+def all_pieces(times_max: int) -> Iterator[Piece]:
+    """Every failpoint × every shape that reaches it × every action, each kill at every time that it is reached.
+
+    `times_max`: but at that many times at most.
+    """
+    yield _census
+    for point in matrix.SITUATIONS:
+        for action in ("raise", _DELAY):
+            yield from (_cell(cell) for cell in matrix.in_situations(point, SHAPES, action))
+    reachable = dict(matrix.ordinary())
+    for family in _FAMILIES:
+        for action in ("raise", _DELAY):
+            yield _together([matrix.survived(point, shape, action) for point in family for shape in reachable[point]])
+    yield _cell(matrix.RECOVERIES)
+    for shape in SHAPES:
+        yield from (_cell(cell) for cell in matrix.second_kills(shape))
+        for point in matrix.SITUATIONS:
+            yield from (_cell(cell) for cell in matrix.in_situations(point, [shape], "kill"))
+    for point, shapes in matrix.ordinary():
+        for shape in shapes:
+            yield partial(_sweep, point, shape, times_max)
+
+
+def bounded_pieces() -> Iterator[Piece]:
+    """Each failpoint killed at once, raised at once and delayed once, with every shape among them."""
+    turn = cycle(SHAPES)
+    for point in matrix.SITUATIONS:
+        if point not in _RECOVERY:  # all of them in one cell, which is long and therefore begins first
+            yield from (_cell(cell) for cell in matrix.in_situations(point, [next(turn)], "kill"))
+    yield _cell(matrix.RECOVERIES)
+    yield _census
+    chosen = [(point, _next_of(turn, shapes)) for point, shapes in matrix.ordinary()]
+    for is_journal in (True, False):  # where it fails, it fails for all sagas of a group: they might miss their own
+        some = [each for each in chosen if each[0].label.startswith("journal.") == is_journal]
+        yield _together([matrix.survived(*each, action) for each in some for action in ("raise", _DELAY)])
+    yield from (_cell(matrix.kill(*each)) for each in chosen)
+
+
+def _next_of(turn: Iterator[Shape], shapes: Sequence[Shape]) -> Shape:
+    return next(shape for shape in turn if shape in shapes)
+
+
+def _cell(cell: Cell) -> Piece:
+    return lambda line: line.play(cell)
+
+
+def _together(cells: Sequence[Cell]) -> Piece:
+    return lambda line: line.play_together(cells)
+
+
+async def _sweep(point: Failpoint, shape: Shape, times_max: int, line: Line) -> None:
+    """Kill at the first time, the second, and so on, until the sagas reach the failpoint no more often than that."""
+    await line.play(matrix.kill(point, shape))
+    for nth in range(2, times_max + 1):
+        if not await line.sweep(matrix.kill(point, shape, nth)):
+            return
+
+
+async def _census(line: Line) -> None:
+    """The lists of the matrix are right: each shape reaches the failpoints that it is crossed with, and no others."""
+    await line.census({point: {shape.name for shape in shapes} for point, shapes in matrix.ordinary()})
