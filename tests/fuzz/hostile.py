@@ -210,7 +210,7 @@ def _scalar(tape: Tape, field: FieldDescriptor, plausible: Plausible, *, spoil: 
             return tape.once_in(2)
         case FieldDescriptor.CPPTYPE_DOUBLE | FieldDescriptor.CPPTYPE_FLOAT:
             return fraction(tape)
-        case FieldDescriptor.CPPTYPE_ENUM if not spoil:
+        case FieldDescriptor.CPPTYPE_ENUM if not spoil or (field.enum_type and field.enum_type.is_closed):
             assert field.enum_type is not None
             return tape.pick([value.number for value in field.enum_type.values])
         case kind:
