@@ -140,7 +140,7 @@ def spoiled(tape: Tape, template: Message, plausible: Plausible) -> Message:
 
 
 def _spoil(tape: Tape, message_: Message, plausible: Plausible) -> None:
-    fields = message_.DESCRIPTOR.fields
+    fields: Sequence[Any] = message_.DESCRIPTOR.fields
     if not fields:
         return
     field = tape.pick(fields)
@@ -155,7 +155,7 @@ def _some_message_in(tape: Tape, message_: Message, field: FieldDescriptor) -> M
     if field.message_type is None or field.message_type.GetOptions().map_entry:
         return None
     if not field.is_repeated:
-        return getattr(message_, field.name) if message_.HasField(field.name) else None  # type: ignore[no-any-return]
+        return getattr(message_, field.name) if message_.HasField(field.name) else None
     values = getattr(message_, field.name)
     return tape.pick(values) if len(values) else None
 
@@ -176,13 +176,13 @@ def _set(tape: Tape, into: Message, field: FieldDescriptor, plausible: Plausible
         inner.CopyFrom(_inner(tape, field, plausible, depth, spoil=spoil))
 
 
-def _inner(tape: Tape, field: FieldDescriptor, plausible: Plausible, depth: int, *, spoil: bool) -> Message:
+def _inner(tape: Tape, field: FieldDescriptor, plausible: Plausible, depth: int, *, spoil: bool) -> Any:
     kind = field.message_type
     assert kind is not None
     if not spoil and (fitting := _fitting(plausible, field)):
-        return tape.pick(fitting)  # type: ignore[no-any-return]
+        return tape.pick(fitting)
     if kind.full_name == AnyMessage.DESCRIPTOR.full_name:
-        return packed(tape, plausible) if spoil else tape.pick(plausible["input"])  # type: ignore[no-any-return]
+        return packed(tape, plausible) if spoil else tape.pick(plausible["input"])
     if depth >= _DEPTH_MAX:
         return GetMessageClass(kind)()
     return message(tape, kind, plausible, depth + 1)

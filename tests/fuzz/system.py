@@ -179,11 +179,12 @@ class System:
         """The calls that the coordinator has not finished, this question left out; as gRPC counts them."""
         servers = ChannelzStub(self.channel).GetServers(GetServersRequest(), timeout=PATIENCE_S).server
         data = [server.data for server in servers]
-        return sum(each.calls_started - each.calls_succeeded - each.calls_failed for each in data) - 1
+        return int(sum(each.calls_started - each.calls_succeeded - each.calls_failed for each in data)) - 1
 
     def serves(self) -> bool:
         for channel in (self.channel, self.lone_channel):
-            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=PATIENCE_S)
+            health: Any = HealthStub(channel)
+            answer = health.Check(HealthCheckRequest(), timeout=PATIENCE_S)
             if answer.status != HealthCheckResponse.SERVING:
                 return False
         return True
@@ -242,9 +243,9 @@ def _set_the_scene(system: System) -> None:
     start("failed", "reject:decide stuck:book", lambda saga: saga.state == SAGA_STATE_FAILED)
     later = Timestamp(seconds=int(time.time()) + 30 * 24 * 3600)
     start("scheduled", "ok", lambda saga: saga.state == SAGA_STATE_PENDING, start_time=later)
-    for name, step in (("waiting", 0), ("deciding", 2), ("finishing", 3)):
-        recipient = f"pend:{DEFINITION.steps[step].name}"
-        start(name, recipient, lambda saga, step=step: saga.steps[step].state == STEP_STATE_PENDING)
+    start("waiting", "pend:book", lambda saga: saga.steps[0].state == STEP_STATE_PENDING)
+    start("deciding", "pend:decide", lambda saga: saga.steps[2].state == STEP_STATE_PENDING)
+    start("finishing", "pend:finish", lambda saga: saga.steps[3].state == STEP_STATE_PENDING)
     start("paused", "pend:hold", lambda saga: saga.steps[1].state == STEP_STATE_PENDING)
     sagas.PauseSaga(PauseSagaRequest(saga_id="paused", reason="a test", actor="fuzz"), timeout=PATIENCE_S)
     start("holder", "pend:hold", lambda saga: saga.steps[1].state == STEP_STATE_PENDING, definition="keyed")

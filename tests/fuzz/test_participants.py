@@ -14,7 +14,6 @@ from typing import Any, Final, TypeAlias
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.message import Message
 from hypothesis import event, given, note
 
 from coordinator.api.reflection import SHARED_FILES
@@ -39,18 +38,19 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     Completed,
     FailureKind,
+    Operation,
 )
 from tests.coordinator.core.protos import files, proto
 from tests.coordinator.participants.fakes import OUTPUT, RESERVE, FakeParticipant, call, description, serving
 from tests.fuzz import hostile
 from tests.fuzz.tape import TAPES, Tape, profile
 
-_RESPONSES: Final[Mapping[int, Any]] = {
+_RESPONSES: Final[Mapping[Operation.ValueType, Any]] = {
     OPERATION_EXECUTE: ExecuteResponse,
     OPERATION_COMPENSATE: CompensateResponse,
     OPERATION_CONFIRM: ConfirmResponse,
 }
-_PLAUSIBLE: Final = {
+_PLAUSIBLE: Final[hostile.Plausible] = {
     "input": [OUTPUT],
     "output": [OUTPUT],
     "completed": [Completed(output=OUTPUT)],
@@ -210,12 +210,12 @@ def _hostile_files(tape: Tape) -> list[FileDescriptorProto]:
     ]
 
 
-def _described(tape: Tape) -> Message:
-    made = description(*(f"Reserve{index}" for index in range(tape.pick((1, 3, 257, 3000)))))
+def _described(tape: Tape) -> Any:
+    made: Any = description(*(f"Reserve{index}" for index in range(tape.pick((1, 3, 257, 3000)))))
     if tape.once_in(2):
         made.descriptors.file.extend(_hostile_files(tape))
     for _ in range(tape.below(4)):
-        made = hostile.spoiled(tape, made, _PLAUSIBLE)  # type: ignore[assignment]  # the type of what it is given
+        made = hostile.spoiled(tape, made, _PLAUSIBLE)
     return made
 
 
