@@ -1,7 +1,7 @@
 """`python -m tests.fuzz [--minutes N | --examples N] [--seed S]`: the fuzz at length, new requests in every round.
 
 Each round draws from a seed of its own, one higher than the last; a failure names it, with the request, and
-`--seed S --examples N` draws the same again.
+`--seed S --examples N` draws the same choices again. Uids, page tokens and what time does are the new run's own.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from sample_services.orders.v1.orders_pb2 import Address
 from sample_services.service import Database, Listen
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS effects (saga_uid TEXT NOT NULL, step TEXT NOT NULL, what TEXT NOT NULL)"
+_KEPT = 100
 _FAR = datetime(2090, 1, 1, tzinfo=UTC)
 
 
@@ -45,8 +46,9 @@ class Act(Action[Address, Address, SqliteTransaction]):
         if f"pend:{step.name}" in request.recipient:
             return Pending(poll_after=timedelta(days=1), message=request.street)
         if f"reject:{step.name}" in request.recipient:
-            raise Rejected("TOLD", request.street, street=request.street[:100])
-        return Held(request, until=_FAR) if step.name == "hold" else request
+            raise Rejected("TOLD", request.street, street=request.street[:_KEPT])
+        output = Address(recipient=request.recipient[:_KEPT], street=request.street[:_KEPT])  # an output has a limit
+        return Held(output, until=_FAR) if step.name == "hold" else output
 
     async def compensate(self, request: Address, output: Address | None, step: Step[SqliteTransaction]) -> None:
         if f"stuck:{step.name}" in request.recipient:
