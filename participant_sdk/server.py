@@ -13,12 +13,13 @@ from datetime import timedelta
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from participant_sdk import describe
 from participant_sdk.action import Action
 from participant_sdk.barrier.base import Barrier
+from participant_sdk.guard import guarded
 from participant_sdk.limits import CLEAN_UP_MAX, DRAIN_DEFAULT, MESSAGE_BYTES_MAX, PING_INTERVAL_MIN_MS
 from participant_sdk.servicer import SERVICE, ParticipantServicer
 from saga.v1 import participant_pb2
@@ -32,6 +33,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MIN_MS),
 )
+# Any: these stubs are of the implementation's own classes.
+_HEALTH: Final[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_REFLECTION: Final[Any] = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -142,10 +146,11 @@ class _Running:
         description: participant_pb2.DescribeResponse,
         credentials: grpc.ServerCredentials | None,
     ) -> str:
-        self._server.add_generic_rpc_handlers((self._servicer.rpc_handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, _pool(description))
+        types = reflection.aio.ReflectionServicer(names, pool=_pool(description))
+        self._server.add_generic_rpc_handlers(
+            (self._servicer.rpc_handlers(), guarded(_HEALTH, self._health), guarded(_REFLECTION, types))
+        )
         for name in (health.OVERALL_HEALTH, SERVICE.full_name):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         served = self._bind(address, credentials)

@@ -7,14 +7,15 @@ reply goes out byte for byte. What a handler raises is logged here, with its tra
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Never, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from participant_sdk.barrier.base import Barrier
 from participant_sdk.call import Call
-from participant_sdk.errors import STATUS_DETAILS_KEY, CallError, Violation, invalid
+from participant_sdk.errors import CallError, Violation, invalid
+from participant_sdk.guard import abort
 from participant_sdk.limits import CALLS_MAX
 from participant_sdk.requests import Actions, read_call
 from saga.v1.participant_pb2 import DESCRIPTOR, DescribeRequest, DescribeResponse
@@ -99,7 +100,7 @@ class ParticipantServicer:
             try:
                 return await self.answer(operation, request, _text_metadata(context), context.time_remaining())
             except CallError as error:
-                return await _abort(context, error)
+                return await abort(context, error)
             except asyncio.CancelledError:
                 # Let out, it would leave a client without a deadline waiting for ever.
                 await context.abort(grpc.StatusCode.CANCELLED, "the call was cancelled")
@@ -110,7 +111,7 @@ class ParticipantServicer:
         try:
             return self.describe(request)
         except CallError as error:
-            return await _abort(context, error)
+            return await abort(context, error)
 
 
 def _is_cancelled() -> bool:
@@ -122,11 +123,6 @@ def _failed(call: Call) -> CallError:
     """Log the exception that is being handled, and return what may be said of it."""
     _LOG.exception("failed: %s", call)
     return CallError(grpc.StatusCode.INTERNAL, "HANDLER_FAILED", "the action failed; the participant's log says why")
-
-
-async def _abort(context: _Context, error: CallError) -> Never:
-    details = ((STATUS_DETAILS_KEY, error.status().SerializeToString()),)
-    await context.abort(error.code, error.message, details)
 
 
 def _text_metadata(context: _Context) -> Mapping[str, str]:

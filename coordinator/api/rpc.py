@@ -86,7 +86,7 @@ def _handler(
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     if implementation is None:
         return _unsupported(method)
-    parse = _parser(method)
+    parse = parser(method)
     if method.server_streaming:
         handle: Any = _streaming(parse, implementation, gate)  # the stubs know only handlers that yield
         return grpc.unary_stream_rpc_method_handler(handle)
@@ -102,9 +102,9 @@ def _unary(
                 response = await implementation(parse(raw), Caller(context.time_remaining()))
                 return _serialized(response)
         except asyncio.CancelledError:
-            await _abort(context, ShuttingDown())
+            await abort(context, ShuttingDown())
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
         raise AssertionError("abort raises")
 
     return handle
@@ -123,9 +123,9 @@ def _streaming(
                     async for response in responses:
                         await context.write(_serialized(response))
         except asyncio.CancelledError:
-            await _abort(context, ShuttingDown())
+            await abort(context, ShuttingDown())
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     return handle
 
@@ -134,11 +134,11 @@ def _unsupported(method: MethodDescriptor) -> grpc.RpcMethodHandler[bytes, bytes
     error = Unsupported(method.name)
 
     async def unary(_request: object, context: Context) -> bytes:
-        await _abort(context, error)
+        await abort(context, error)
         raise AssertionError("abort raises")
 
     async def streaming(_request: object, context: Context) -> AsyncIterator[bytes]:
-        await _abort(context, error)
+        await abort(context, error)
         yield b""
 
     if method.client_streaming:
@@ -146,7 +146,8 @@ def _unsupported(method: MethodDescriptor) -> grpc.RpcMethodHandler[bytes, bytes
     return grpc.unary_unary_rpc_method_handler(unary)
 
 
-def _parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+def parser(method: MethodDescriptor) -> Callable[[bytes], Message]:
+    """What reads the method's requests; it raises `Malformed`."""
     message = GetMessageClass(method.input_type)
 
     def parse(raw: bytes) -> Message:
@@ -165,6 +166,7 @@ def _serialized(response: Message) -> bytes:
     return data
 
 
-async def _abort(context: Context, error: Exception) -> None:
+async def abort(context: Context, error: Exception) -> None:
+    """End the call with what its caller is told of the error."""
     status = rpc_status.to_status(to_status(error))
     await context.abort(status.code, status.details, status.trailing_metadata)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import socket
 from socket import SOCK_STREAM
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import grpc.aio
-from grpc_channelz.v1 import channelz
-from grpc_channelz.v1.channelz_pb2 import DESCRIPTOR as CHANNELZ
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_channelz.v1 import channelz, channelz_pb2
+from grpc_health.v1 import health, health_pb2
 
 from coordinator.api.definitions import DefinitionService
 from coordinator.api.directory import DirectoryService
+from coordinator.api.guard import guarded
 from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import Reflection
 from coordinator.api.rpc import Gates, handler_of
@@ -37,6 +37,9 @@ _COORDINATOR: Final = coordinator_pb2.DESCRIPTOR.services_by_name["CoordinatorSe
 _DIRECTORY: Final = coordinator_pb2.DESCRIPTOR.services_by_name["ParticipantDirectoryService"]
 _DEFINITIONS: Final = definition_pb2.DESCRIPTOR.services_by_name["DefinitionService"]
 _PARTICIPANT: Final = participant_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
+# Any: these stubs are of the implementation's own classes.
+_HEALTH: Final[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
+_CHANNELZ: Final[Any] = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"]
 _SERVED: Final = tuple(each.full_name for each in (_COORDINATOR, _DIRECTORY, _DEFINITIONS, _PARTICIPANT))
 
 
@@ -61,12 +64,11 @@ class Server:
                 handler_of(_DIRECTORY, participants, gates),
                 handler_of(_DEFINITIONS, definitions, gates),
                 handler_of(_PARTICIPANT, children, gates),
+                guarded(_HEALTH, self._health),
+                guarded(_CHANNELZ, channelz.aio.ChannelzServicer()),
             ]
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        channelz.add_channelz_servicer(self._server)
-        others = (health.SERVICE_NAME, CHANNELZ.services_by_name["Channelz"].full_name)
-        Reflection(directory, (*_SERVED, *others)).add_to(self._server)
+        Reflection(directory, (*_SERVED, _HEALTH.full_name, _CHANNELZ.full_name)).add_to(self._server)
 
     async def start(self, address: str) -> str:
         """Serve; returns HOST:PORT. OSError where the address cannot be had."""

@@ -97,6 +97,10 @@ def describe(problem: Problem) -> str:
     return _cut(f"{where}{problem.message}{expected}")
 
 
+def _page_token(error: InvalidPageToken) -> Iterable[Message]:
+    yield bad_request([Problem("page_token", str(error))])
+
+
 def _problem_count(error: engine.InvalidRequest) -> dict[str, str]:
     return {"problems": str(len(error.problems))}
 
@@ -119,7 +123,7 @@ _INTERNAL: Final = _Rule(code_pb2.INTERNAL, reasons.ERROR_REASON_INTERNAL)
 
 _RULES: Final[Mapping[type, _Rule]] = {
     Malformed: _Rule(code_pb2.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_REQUEST),
-    InvalidPageToken: _Rule(code_pb2.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_REQUEST),
+    InvalidPageToken: _Rule(code_pb2.INVALID_ARGUMENT, reasons.ERROR_REASON_INVALID_REQUEST, _page_token),
     Unsupported: _Rule(code_pb2.UNIMPLEMENTED, reasons.ERROR_REASON_UNSUPPORTED),
     engine.InvalidDefinition: _Rule(
         code_pb2.INVALID_ARGUMENT, reasons.ERROR_REASON_DEFINITION_INVALID, _violations, _problem_count

@@ -31,6 +31,7 @@ _DURATION: Final = Duration.DESCRIPTOR.full_name
 _NUMBER: Final = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?")  # 010 and 0x10 are traps
 _UINT32_MAX: Final = (1 << 32) - 1
 _ODD_BREAK: Final = re.compile("[\r\x85\u2028\u2029]")  # what YAML would read as the end of a line
+_HALF: Final = re.compile("[\ud800-\udfff]")
 _LINE_LENGTH: Final = 1 << 20  # expressions are not broken up
 _SHOWN_MAX: Final = 60
 _SIZE_MAX: Final = 4 * limits.DEFINITION_BYTES_MAX  # of the text, and of what its aliases unfold to
@@ -154,8 +155,10 @@ class _Reader:
     def _compose(self, text: str) -> yaml.Node:
         if len(text) > _SIZE_MAX:
             self._stop(1, 1, f"{len(text)} characters", f"at most {_SIZE_MAX}")
+        loader = None
         try:
-            root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+            loader = yaml.SafeLoader(text)
+            root: yaml.Node | None = loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -165,6 +168,13 @@ class _Reader:
             self._stop(line, column, f"not YAML: {error.reason}", "printable text")
         except RecursionError:
             self._stop(1, 1, "the text is nested too deeply", "a definition")
+        except (ValueError, OverflowError):  # of the library itself: a character or a version beyond all numbers
+            mark = loader.get_mark() if loader else None
+            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+            self._stop(line, column, "not YAML: a number that is too large", "characters up to \\U0010FFFF")
+        finally:
+            if loader is not None:
+                loader.dispose()
         if root is None:
             self._stop(1, 1, "the text is empty", "a definition")
         return root
@@ -247,7 +257,9 @@ class _Reader:
         return read
 
     def _weigh(self, node: yaml.Node) -> None:
-        """Bounds what aliases can unfold to."""
+        """Bounds what aliases can unfold to, and keeps out what is no text: an escape can name half a character."""
+        if isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
+            self._stop(*_place(node), "half of a surrogate pair", "whole characters")
         self._size += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
         if self._size > _SIZE_MAX:
             self._stop(

@@ -24,7 +24,7 @@ PROBLEM = Problem("input", "there is no input", "an input")
 
 TABLE: list[tuple[Exception, str, str, set[str]]] = [
     (api_errors.Malformed("no message"), "INVALID_ARGUMENT", "INVALID_REQUEST", set()),
-    (api_errors.InvalidPageToken(), "INVALID_ARGUMENT", "INVALID_REQUEST", set()),
+    (api_errors.InvalidPageToken(), "INVALID_ARGUMENT", "INVALID_REQUEST", {"BadRequest"}),
     (api_errors.TooLarge(5), "RESOURCE_EXHAUSTED", "OVER_LIMIT", set()),
     (api_errors.Unsupported("RetrySaga"), "UNIMPLEMENTED", "UNSUPPORTED", set()),
     (engine.InvalidRequest([PROBLEM]), "INVALID_ARGUMENT", "INVALID_REQUEST", {"BadRequest"}),

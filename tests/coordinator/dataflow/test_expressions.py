@@ -21,6 +21,7 @@ from coordinator.dataflow.expressions import (
     check_syntax,
 )
 from coordinator.dataflow.types import Types
+from tests.coordinator.core.protos import files, proto
 from tests.coordinator.dataflow.shop import compile_protos, types
 
 REQUEST = "inventory.v1.ReserveStockRequest"
@@ -334,3 +335,9 @@ def test_no_result_costs_a_reference_to_none(expressions: Expressions, text: str
     evaluate(2000)
     gc.collect()
     assert before - sys.getrefcount(None) < 500
+
+
+def test_a_map_with_messages_as_keys_is_a_fault() -> None:
+    types = Types(files(proto("shop.proto", "shop", {"Text": ["text"]})))
+    with pytest.raises(InvalidExpressionError, match="Unsupported map key type"):
+        Expressions(types, "shop.Text", {}).compile("{input: input}", Scope("shop", (), ""), STRING)

@@ -370,3 +370,21 @@ def test_what_is_written_is_read_back(definition: SagaDefinition) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(DefinitionTextError):
         load(text, "any")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ('steps: []\nname: "\\UFFFFFFFF"', 2, 10),
+        ('name: "\\U00110000"', 1, 10),
+        ("%YAML " + "9" * 5000 + ".1\n--- a", 1, 7),
+        ('steps: []\nname: "\\ud800"', 2, 7),
+        ('"\\udfff": a', 1, 1),
+        ('labels: {"\\ud800": a}', 1, 10),
+    ],
+)
+def test_what_the_yaml_library_trips_over_has_its_place_too(text: str, line: int, column: int) -> None:
+    with pytest.raises(DefinitionTextError) as refused:
+        load(text, "f.yaml")
+    (problem,) = refused.value.problems
+    assert (problem.line, problem.column) == (line, column)
