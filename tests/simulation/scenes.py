@@ -56,7 +56,7 @@ SWAPPED: Final = "shop.Text{text: input.text == 'a' ? 'b' : 'a'}"
 ONLY_A: Final = "input.text == 'a'"
 """The one condition of steps."""
 
-FORESTS: Final = 0.06
+FORESTS: Final = 0.03
 """How many scenes are forests."""
 FAMILIES: Final = 600
 
@@ -165,7 +165,7 @@ def _small(random: Random) -> Scene:
     """One to four sagas of one family."""
     family = random.randrange(FAMILIES)
     definitions, holds_ns = _family_of(family)
-    starts = [_start(random, number, definitions) for number in range(random.choice([1, 1, 1, 2, 2, 3, 4]))]
+    starts = [_start(random, number, definitions) for number in range(random.choice([1, 1, 1, 1, 2, 2, 3, 4]))]
     return _scene(definitions, starts, holds_ns, family)
 
 
