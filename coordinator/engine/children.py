@@ -121,9 +121,7 @@ class Sagas(Protocol):
 class Children:
     """ParticipantService, as far as it concerns sagas."""
 
-    def __init__(
-        self, sagas: Sagas, definitions: Definitions, clock: Clock, new_uid: Callable[[int], str]
-    ) -> None:
+    def __init__(self, sagas: Sagas, definitions: Definitions, clock: Clock, new_uid: Callable[[int], str]) -> None:
         self._sagas = sagas
         self._definitions = definitions
         self._clock = clock

@@ -74,7 +74,8 @@ class Court:
     def transcript(self) -> str:
         """All that happened, a line each, with its time in seconds."""
         lines = (
-            (at_s, what if isinstance(what, str) else f"{what.saga_id:16} {describe(what)}") for at_s, what in self._story
+            (at_s, what if isinstance(what, str) else f"{what.saga_id:16} {describe(what)}")
+            for at_s, what in self._story
         )
         return "\n".join(f"{at_s:10.3f} {line}" for at_s, line in lines)
 
@@ -232,12 +233,11 @@ class Court:
     def check_failed(self, saga_id: str, *, stated: bool) -> None:
         """G3, G7: what stands FAILED has a reason that participants gave, and says so."""
         judge = self.sagas[saga_id].judge
-        spent = any(
-            self._family.plan(saga_id).step(fact.step).policies[operation].attempts_max
-            for name, operation in (("step_compensation_failed", OPERATION_COMPENSATE), ("step_stuck", OPERATION_EXECUTE))
-            for fact in judge.happened(name)
-        )
-        if not stated or not (spent or saga_id in self.last_words_refused):
+        plan = self._family.plan(saga_id)
+        failed, stuck = judge.happened("step_compensation_failed"), judge.happened("step_stuck")
+        spent = [plan.step(fact.step).policies[OPERATION_COMPENSATE].attempts_max for fact in failed]
+        spent += [plan.step(fact.step).policies[OPERATION_EXECUTE].attempts_max for fact in stuck]
+        if not stated or not (any(spent) or saga_id in self.last_words_refused):
             raise Violation(f"G7: `{saga_id}` stands FAILED without a reason")
 
     def check_end(self) -> None:
@@ -277,6 +277,10 @@ class Court:
                 raise Violation(f"G6: {saga_id} is COMPLETED, and `{step.name}` {'' if left_out else 'not '}done")
             if not left_out and (state == CONFIRMED) != (step.kind == STEP_KIND_RESERVABLE):
                 raise Violation(f"{saga_id} is COMPLETED, and its hold `{step.name}` not confirmed")
+
+
+def _line(what: str | SagaEvent) -> str:
+    return what if isinstance(what, str) else f"{what.saga_id:16} {describe(what)}"
 
 
 def operation_name(call: Call) -> str:

@@ -83,7 +83,7 @@ class _Clocks:
 
 
 class _Ledger(MemoryJournal):
-    """A journal whose court sees what becomes durable when it does. It can be the last thing that a coordinator does."""
+    """A journal whose court sees what becomes durable when it does; an append can be a coordinator's last deed."""
 
     def __init__(self, court: Court) -> None:
         super().__init__()

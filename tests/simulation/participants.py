@@ -90,7 +90,7 @@ def _text_type() -> type[Message]:
     shop = descriptions()["shop"]
     assert shop is not None
     for file in shop.descriptors.file:
-        pool.Add(file)  # type: ignore[no-untyped-call]  # protobuf's pool is not annotated here
+        pool.Add(file)
     return GetMessageClass(pool.FindMessageTypeByName(TEXT))
 
 

@@ -64,7 +64,9 @@ def _acknowledges_first() -> AbstractContextManager[object]:
     begin = Engine.begin
 
     async def begin_later(engine: Engine, *given: Anything) -> None:
-        asyncio.ensure_future(begin(engine, *given)).add_done_callback(lambda task: task.cancelled() or task.exception())
+        asyncio.ensure_future(begin(engine, *given)).add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )
 
     return patch.object(Engine, "begin", begin_later)
 
@@ -72,17 +74,17 @@ def _acknowledges_first() -> AbstractContextManager[object]:
 def _forgets_the_bar() -> AbstractContextManager[object]:
     barred = (State.BARRED, State.COMPENSATED, State.COMPENSATING)
     runs = {(OPERATION_EXECUTE, state): lambda _row, call: rules._run_first(call) for state in barred}
-    return patch.dict(rules._RULES, runs)  # type: ignore[arg-type]  # a Mapping to all but its twin
+    return patch.dict(rules._RULES, runs)
 
 
 def _forgets_what_was_done() -> AbstractContextManager[object]:
     runs = {(OPERATION_EXECUTE, State.COMPLETED): lambda _row, call: rules._run_first(call)}
-    return patch.dict(rules._RULES, runs)  # type: ignore[arg-type]  # as above
+    return patch.dict(rules._RULES, runs)
 
 
 def _compensates_again() -> AbstractContextManager[object]:
     runs = {(OPERATION_COMPENSATE, State.COMPENSATED): lambda row, _call: rules.Run(row, rules._output_of(row))}
-    return patch.dict(rules._RULES, runs)  # type: ignore[arg-type]  # as above
+    return patch.dict(rules._RULES, runs)
 
 
 @contextmanager
