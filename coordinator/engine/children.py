@@ -55,7 +55,6 @@ from coordinator.engine.offer import (
     RETIRED,
     TOO_DEEP,
 )
-from coordinator.engine.uid import uuid7
 from coordinator.engine.world import Caller
 from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
@@ -124,10 +123,11 @@ class Sagas(Protocol):
 class Children:
     """ParticipantService, as far as it concerns sagas."""
 
-    def __init__(self, sagas: Sagas, definitions: Definitions, clock: Clock) -> None:
+    def __init__(self, sagas: Sagas, definitions: Definitions, clock: Clock, new_uid: Callable[[int], str]) -> None:
         self._sagas = sagas
         self._definitions = definitions
         self._clock = clock
+        self._new_uid = new_uid
 
     # --- Operations ---
 
@@ -206,7 +206,7 @@ class Children:
 
     async def _begin(self, child_id: str, context: StepContext, given: Any, definition: LoadedDefinition) -> None:
         versions = await self._definitions.action_versions(definition)
-        root, uid = await self._sagas.root_of(context), uuid7(self._clock.now_ns())
+        root, uid = await self._sagas.root_of(context), self._new_uid(self._clock.now_ns())
         if not root:
             self._sagas.demand_room()  # of parents here the number is limited, and that of their steps
         created = admission.created_child(context, given, definition, uid, root, versions)
@@ -225,7 +225,7 @@ class Children:
             definition = await self._definitions.newest(context.action, context.action_version)
         except DefinitionNotFound:  # then none could ever begin
             return CompensateResponse(compensated=Compensated(noop=True))
-        root, uid = await self._sagas.root_of(context), uuid7(self._clock.now_ns())
+        root, uid = await self._sagas.root_of(context), self._new_uid(self._clock.now_ns())
         created = admission.barred_child(context, request.input, definition, uid, root)
         await self._make(child_id, definition, created, went_back)
         return None

@@ -8,6 +8,7 @@ clock of their own.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -19,13 +20,17 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock, made of its two: one that knows the date, and one that only goes forward."""
 
-    def __init__(self) -> None:
-        self._ahead_ns = time.time_ns() - time.monotonic_ns()
+    def __init__(
+        self, wall_ns: Callable[[], int] = time.time_ns, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._wall_ns = wall_ns
+        self._monotonic_ns = monotonic_ns
+        self._ahead_ns = wall_ns() - monotonic_ns()
 
     def now_ns(self) -> int:
         """Nanoseconds since the epoch; never less than before."""
-        monotonic_ns = time.monotonic_ns()
-        self._ahead_ns = max(self._ahead_ns, time.time_ns() - monotonic_ns)
+        monotonic_ns = self._monotonic_ns()
+        self._ahead_ns = max(self._ahead_ns, self._wall_ns() - monotonic_ns)
         return monotonic_ns + self._ahead_ns

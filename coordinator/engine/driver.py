@@ -216,6 +216,7 @@ class Driver:
                 events += self._turn(item.given, now_ns)
             except (Forbidden, SequenceMismatch) as refused:
                 item.refusal = refused
+                events += self._turn(None, now_ns)  # what has become due meanwhile is not
         return events
 
     def _expect(self, sequence: int) -> None:

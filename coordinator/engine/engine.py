@@ -58,7 +58,6 @@ from coordinator.engine.index import index_of
 from coordinator.engine.loaded import LoadedDefinition
 from coordinator.engine.requests import operation_of
 from coordinator.engine.transitions import log_transitions
-from coordinator.engine.uid import uuid7
 from coordinator.engine.world import World
 from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
@@ -105,7 +104,7 @@ class Engine:
         self, world: World, definitions: Definitions, unfinished_max: int = limits.UNFINISHED_SAGAS_MAX
     ) -> None:
         self.definitions = definitions
-        self.children = Children(self, definitions, world.clock)
+        self.children = Children(self, definitions, world.clock, world.new_uid)
         self._world = world = replace(world, caller=WithChildren(world.caller, self.children))
         self._journal = world.journal
         self._unfinished_max = unfinished_max
@@ -123,7 +122,7 @@ class Engine:
         try:
             definition = await self._admit(request)
             versions = await self.definitions.action_versions(definition)
-            uid = uuid7(self._world.clock.now_ns())
+            uid = self._world.new_uid(self._world.clock.now_ns())
             created = admission.created(request, definition, uid, versions)
         except EngineError:
             if request.saga_id and await self._is_the_same(request):

@@ -14,6 +14,7 @@ from coordinator.core.inputs import Reply
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock
 from coordinator.engine.exclusion import Exclusion
+from coordinator.engine.uid import uuid7
 from coordinator.journal.port import Journal
 from coordinator.participants.call import Call
 
@@ -62,7 +63,7 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What drivers work with. `jitter` draws a number in [0, 1)."""
+    """What drivers work with. `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant."""
 
     journal: Journal
     caller: Caller
@@ -71,3 +72,4 @@ class World:
     tasks: Tasks
     jitter: Callable[[], float]
     exclusion: Exclusion = field(default_factory=Exclusion)
+    new_uid: Callable[[int], str] = uuid7

@@ -57,12 +57,26 @@ class _JumpingSelector(selectors.BaseSelector):
         self._real.close()
 
 
+class _ClosedSelector(_JumpingSelector):
+    """Never asks the operating system for anything: a simulation is all there is."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Stuck
+        if timeout > 0:
+            self.now_ns += max(round(timeout * SECOND_NS), 1)
+        return []
+
+
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop in virtual time, which begins at 0."""
 
     def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+        self._jumping = self._selector_of_time()
         super().__init__(self._jumping)
+
+    def _selector_of_time(self) -> _JumpingSelector:
+        return _JumpingSelector()
 
     def time(self) -> float:
         return self._jumping.now_ns / SECOND_NS
@@ -75,6 +89,24 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _thread_is_done(self, _: object) -> None:
         self._jumping.threads -= 1
+
+
+class ClosedLoop(VirtualTimeLoop):
+    """A loop that depends on nothing outside it: what it runs goes the same way each time, and no thread is waited for.
+
+    Work for threads is done at once, and files and sockets are never looked at.
+    """
+
+    def _selector_of_time(self) -> _JumpingSelector:
+        return _ClosedSelector()
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        result: asyncio.Future[T] = self.create_future()
+        try:
+            result.set_result(func(*args))
+        except Exception as error:  # it is the caller's
+            result.set_exception(error)
+        return result
 
 
 class LoopClock:

@@ -309,6 +309,8 @@ def _field(field: FieldDescriptor, value: object) -> str:
         return f"{field.name}={instant(from_timestamp(value))}"
     if isinstance(value, Duration):
         return f"{field.name}={length(from_duration(value))}"
+    if isinstance(value, Mapping):  # its order in the message follows from nothing
+        return f"{field.name}={dict(sorted(value.items()))}"
     return field.name if value is True else f"{field.name}={value}"
 
 

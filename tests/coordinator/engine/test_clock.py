@@ -1,31 +1,26 @@
 import time
 
-import pytest
-
 from coordinator.engine.clock import SystemClock
 
 
 class Clocks:
-    """The machine's two clocks, set by the test."""
+    """A machine's two clocks, set by the test."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.wall_ns = 1_000
         self.monotonic_ns = 10
-        monkeypatch.setattr(time, "time_ns", lambda: self.wall_ns)
-        monkeypatch.setattr(time, "monotonic_ns", lambda: self.monotonic_ns)
+
+    def clock(self) -> SystemClock:
+        return SystemClock(lambda: self.wall_ns, lambda: self.monotonic_ns)
 
     def pass_by(self, length_ns: int) -> None:
         self.wall_ns += length_ns
         self.monotonic_ns += length_ns
 
 
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
-
-
-def test_it_follows_the_wall_clock_forward(clocks: Clocks) -> None:
-    clock = SystemClock()
+def test_it_follows_the_wall_clock_forward() -> None:
+    clocks = Clocks()
+    clock = clocks.clock()
     assert clock.now_ns() == 1_000
     clocks.pass_by(5)
     assert clock.now_ns() == 1_005
@@ -33,8 +28,9 @@ def test_it_follows_the_wall_clock_forward(clocks: Clocks) -> None:
     assert clock.now_ns() == 1_105
 
 
-def test_it_goes_on_where_the_wall_clock_goes_back(clocks: Clocks) -> None:
-    clock = SystemClock()
+def test_it_goes_on_where_the_wall_clock_goes_back() -> None:
+    clocks = Clocks()
+    clock = clocks.clock()
     clocks.wall_ns -= 500
     assert clock.now_ns() == 1_000
     clocks.pass_by(7)

@@ -322,3 +322,53 @@ async def test_two_pending_steps_keep_their_own_time() -> None:
         await b.start()
         assert await b.ended() == "COMPLETED"
         assert times == {"a Execute": [0, 10, 20], "b Execute": [0, 7, 14, 21]}
+
+
+# --- News of a step that is polled ------------------------------------------------------------------------------------
+
+
+async def polled_and_held(b: Bench) -> None:
+    """`a` is pending, and its first poll is in flight; `c` is in flight beside it."""
+    await b.register(step("a", execute=policy(timeout=100)), step("c", execute=policy(timeout=100)), graph=True)
+    b.participants.script("a", EXECUTE, accepted(60))
+    b.participants.hold("c")
+    await b.start()
+    await settled()
+    b.participants.hold("a")
+    await asyncio.sleep(60)
+    assert made_of_a(b) == 2
+
+
+def made_of_a(b: Bench) -> int:
+    return b.participants.made().count("a execute 1")
+
+
+async def test_news_that_comes_while_a_poll_is_in_flight_leads_to_another_at_once() -> None:
+    """The poll may have been answered by what was so before the news."""
+    async with bench() as b:
+        await polled_and_held(b)
+        b.engine._drivers["s"].hasten("a")
+        await settled()
+        assert made_of_a(b) == 2
+        b.participants.answer("a", accepted(60))
+        await settled()
+        assert made_of_a(b) == 3
+        assert elapsed_s() == pytest.approx(60, abs=0.01)
+        b.participants.answer("a", accepted(60))
+        await settled()
+        assert made_of_a(b) == 3  # the news has been heard
+
+
+async def test_g8_no_poll_goes_out_while_the_answer_to_the_one_before_waits_to_be_taken_in() -> None:
+    """It would be a poll that nobody hears, and a Compensate of the step would have to wait for it."""
+    async with bench() as b:
+        await polled_and_held(b)
+        b.journal.hold()
+        b.participants.answer("c", done())
+        await settled()
+        b.engine._drivers["s"].hasten("a")
+        b.participants.answer("a", done())
+        await settled()
+        b.journal.release()
+        assert await b.ended() == "COMPLETED"
+        assert made_of_a(b) == 2

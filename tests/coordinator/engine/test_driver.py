@@ -7,7 +7,7 @@ import pytest
 
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import CancelRequested
+from coordinator.core.inputs import CancelRequested, ResumeRequested
 from coordinator.core.instants import to_timestamp
 from coordinator.engine.errors import SequenceMismatch
 from coordinator.engine.index import index_of
@@ -26,6 +26,7 @@ from tests.coordinator.engine.bench import (
     bench,
     brief,
     done,
+    ns,
     step,
 )
 from tests.support.virtual_time import elapsed_s, settled
@@ -172,6 +173,19 @@ async def test_what_becomes_due_while_an_append_is_under_way_is_not_passed_over(
 
 
 # --- An append fails --------------------------------------------------------------------------------------------------
+
+
+async def test_g3_what_is_due_when_a_request_is_refused_is_not_passed_over() -> None:
+    """Found by the simulation, seed 2275: the refused look took the timer back, and nobody looked again."""
+    async with bench() as b:
+        await b.register(step("a"))
+        b.participants.script("a", EXECUTE, ABORTED, done())
+        await b.start()
+        await settled()
+        b.clock.ahead_ns = ns(60)  # the next attempt is due, and its timer has not come yet
+        with pytest.raises(Forbidden):
+            await b.engine.steer("s", ResumeRequested("it is not paused"))
+        assert await b.ended() == "COMPLETED"
 
 
 async def test_a_reply_whose_append_fails_is_taken_in_again() -> None:

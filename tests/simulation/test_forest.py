@@ -8,7 +8,6 @@ each time; SAGA_PROPERTY_EXAMPLES=5000 draws anew, for as long as one likes.
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -19,11 +18,10 @@ from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested
 from coordinator.core.keys import Blocked
-from tests.coordinator.core.test_properties import Tape
 from tests.coordinator.engine.bench import COMPENSATE, EXECUTE, REFUSED, bench, done, step
-from tests.coordinator.engine.forest import Forest
-from tests.coordinator.engine.forest_scenes import scene_of
-from tests.support.virtual_time import VirtualTimeLoop, settled
+from tests.simulation.scenes import forest_of
+from tests.simulation.seeds import play
+from tests.support.virtual_time import settled
 
 EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "0"))
 
@@ -37,34 +35,27 @@ PROFILE = settings(
 SEEDS = st.integers(0, 2**64 - 1)
 
 
-def play(seed: int, answers: bytes, deeds: bytes) -> Forest:
+def everything_holds(seed: int, answers: bytes, deeds: bytes) -> None:
     """The whole life of a forest."""
-
-    async def life() -> Forest:
-        forest = Forest(scene_of(seed), Tape(answers), Tape(deeds))
-        try:
-            await forest.play()
-        except BaseException:
-            note("\n\n".join(f"{each.name}:\n{each}" for each in scene_of(seed).definitions))
-            note("\n".join(forest.court.story))
-            raise
-        return forest
-
-    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        return runner.run(life())
+    scene = forest_of(seed)
+    run = play(scene, answers, deeds)
+    if run.complaint:
+        note("\n\n".join(f"{each.name}:\n{each}" for each in scene.definitions))
+        note(run.transcript)
+    assert run.complaint == ""
 
 
 @PROFILE
 @given(SEEDS, st.binary(min_size=150, max_size=150), st.binary(min_size=60, max_size=60))
 def test_every_forest_comes_to_an_end_that_can_be_trusted(seed: int, answers: bytes, deeds: bytes) -> None:
-    """The court and the participants complain by themselves; see `forest`."""
-    play(seed, answers, deeds)
+    """The court complains by itself; see `court`."""
+    everything_holds(seed, answers, deeds)
 
 
 @settings(PROFILE, max_examples=EXAMPLES or 20)
 @given(SEEDS)
 def test_g3_without_failures_every_forest_ends(seed: int) -> None:
-    play(seed, b"", b"")
+    everything_holds(seed, b"", b"")
 
 
 # --- What it found, made small ----------------------------------------------------------------------------------------

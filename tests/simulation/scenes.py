@@ -1,14 +1,19 @@
-"""Forests of sagas for the property test of the engine: definitions that run others as steps, and who starts what.
+"""Scenes of the simulation: definitions that may run others as steps, who starts what, and what may go wrong.
 
 A scene follows from a number, so scenes are many and cheap. Every definition here is valid by the law of the kinds,
 and every key, condition and child's input is known to the test without asking the coordinator. This module must not
 know how a coordinator drives sagas.
+
+Most scenes are small: few sagas of one of a few hundred families of definitions, which are compiled once a process.
+Some are forests, with definitions of their own. Which faults a scene knows is drawn, too: what is left out lets others
+go on for longer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 from typing import Any as Anything
 from typing import Final
@@ -26,6 +31,7 @@ from saga.v1.definition_pb2 import (
 from saga.v1.types_pb2 import STEP_KIND_RESERVABLE, StepKind
 from tests.coordinator.core.sagas import attempts
 from tests.coordinator.engine.bench import definition, ns, step
+from tests.simulation.participants import BARRIERED, EXTERNAL, TRANSACTIONAL, UNBARRIERED
 
 TEXTS: Final = ("a", "b")
 """The inputs of sagas; few, so that sagas meet at keys."""
@@ -50,6 +56,47 @@ SWAPPED: Final = "shop.Text{text: input.text == 'a' ? 'b' : 'a'}"
 ONLY_A: Final = "input.text == 'a'"
 """The one condition of steps."""
 
+FORESTS: Final = 0.03
+"""How many scenes are forests."""
+FAMILIES: Final = 600
+
+CLOCK_DEEDS: Final = ("the clock is set forward", "the clock is set back")
+DEEDS: Final = (
+    "cancel",
+    "cancel a child",
+    "pause",
+    "resume",
+    "retry",
+    "crash",
+    "crash before it is durable",
+    "crash in an append",
+    "crash while it recovers",
+    "restart",
+    "the journal fails",
+    "the journal fails and is durable",
+    "the journal is slow",
+    "partition",
+    "a participant dies",
+    "a participant is slow",
+    *CLOCK_DEEDS,
+)
+"""What may befall the coordinator, its sagas and the participants."""
+
+PASSAGES: Final = (
+    "request lost",
+    "request lost in silence",
+    "reply lost",
+    "reply lost in silence",
+    "reset under way",
+    "request delayed",
+    "reply delayed",
+    "delivered twice",
+    "delivered again later",
+    "arrives after its deadline",
+)
+"""What can become of a message. "In silence": nobody hears of it before the call's time is over."""
+
+
 DEPTH_MAX: Final = 3
 _BEFORE: Final = ("COMPENSATABLE", "RESERVABLE", "READ_ONLY")
 
@@ -67,15 +114,21 @@ class Start:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is registered, in that order; what participants are like; and who starts what, the newcomer last.
+    """What is registered, in that order; who starts what, the newcomer last; and what may go wrong.
 
-    `barriered` and `holds_ns` go by definition and step.
+    - `holds_ns` goes by definition and step.
+    - `deeds` are what may befall the coordinator and the participants, `passages` what may become of a message, for
+      `calm` messages that get through each.
+    - `family` names definitions that many scenes have; None where they are this scene's own.
     """
 
     definitions: tuple[SagaDefinition, ...]
     starts: tuple[Start, ...]
-    barriered: frozenset[tuple[str, str]]
     holds_ns: dict[tuple[str, str], int]
+    deeds: tuple[str, ...] = DEEDS
+    passages: tuple[str, ...] = PASSAGES
+    calm: int = 30
+    family: int | None = None
 
 
 def child_text(step_definition: StepDefinition, text: str) -> str:
@@ -88,30 +141,84 @@ def skipped(step_definition: StepDefinition, text: str) -> bool:
 
 
 def scene_of(seed: int) -> Scene:
-    """A scene that follows from a number."""
+    """A scene that follows from a number: small for the most part."""
     random = Random(seed)
-    drawing = _Drawing(random)
+    scene = forest_of(random.getrandbits(64)) if random.random() < FORESTS else _small(random)
+    return _with_faults(scene, random)
+
+
+def forest_of(seed: int) -> Scene:
+    """A forest that follows from a number: up to eight sagas, most of which run others. Anything may go wrong."""
+    random = Random(seed)
+    drawing = _Drawing(random, [*TRANSACTIONAL, EXTERNAL, UNBARRIERED] if random.random() < 0.4 else BARRIERED)
     for number in range(random.randint(1, 4)):
         drawing.leaf(f"l{number}")
     for number in range(random.choice([0, 1, 2, 2, 3, 4])):
         drawing.parent(f"p{number}")
     definitions = [plan.definition for plan in drawing.plans.values()]
-    newcomer = definition(step("s0"), name=NEWCOMER, exclusive_keys=[key for key in KEYS if "input" not in key])
     starts = [_start(random, number, definitions) for number in range(random.randint(1, 8))]
     definitions = _needed(definitions, {start.definition for start in starts})
-    own = [(each.name, one.name, one.kind) for each in definitions for one in each.steps if one.participant == "shop"]
-    unbarriered = random.choice([0, 0, 0.5])
+    return _scene(definitions, starts, _holds_ns(random, definitions), None)
+
+
+def _small(random: Random) -> Scene:
+    """One to four sagas of one family."""
+    family = random.randrange(FAMILIES)
+    definitions, holds_ns = _family_of(family)
+    starts = [_start(random, number, definitions) for number in range(random.choice([1, 1, 1, 1, 2, 2, 3, 4]))]
+    return _scene(definitions, starts, holds_ns, family)
+
+
+@cache
+def _family_of(number: int) -> tuple[list[SagaDefinition], dict[tuple[str, str], int]]:
+    random = Random(f"family {number}")
+    drawing = _Drawing(random, [*TRANSACTIONAL, EXTERNAL, UNBARRIERED] if random.random() < 0.4 else BARRIERED)
+    drawing.leaf("l0")
+    if random.random() < 0.3:
+        drawing.parent("p0")
+    definitions = [plan.definition for plan in drawing.plans.values()]
+    return definitions, _holds_ns(random, definitions)
+
+
+def _scene(
+    definitions: Sequence[SagaDefinition],
+    starts: Sequence[Start],
+    holds_ns: dict[tuple[str, str], int],
+    family: int | None,
+) -> Scene:
+    """With a newcomer, where there are keys that somebody could have kept."""
+    if not any(each.exclusive_keys for each in definitions):
+        return Scene(tuple(definitions), tuple(starts), holds_ns, family=family)
+    newcomer = definition(step("s0"), name=NEWCOMER, exclusive_keys=[key for key in KEYS if "input" not in key])
+    last = Start(NEWCOMER, NEWCOMER, "a", 0, 0)
+    return Scene((*definitions, newcomer), (*starts, last), holds_ns, family=family)
+
+
+def _holds_ns(random: Random, definitions: Sequence[SagaDefinition]) -> dict[tuple[str, str], int]:
     held = random.random() < 0.4
-    return Scene(
-        definitions=(*definitions, newcomer),
-        starts=(*starts, Start(NEWCOMER, NEWCOMER, "a", 0, 0)),
-        barriered=frozenset((owner, name) for owner, name, _ in own if random.random() >= unbarriered),
-        holds_ns={
-            (owner, name): random.choice([8, 30, 90]) * SECOND_NS
-            for owner, name, kind in own
-            if held and kind == STEP_KIND_RESERVABLE
-        },
-    )
+    return {
+        (each.name, one.name): random.choice([8, 30, 90]) * SECOND_NS
+        for each in definitions
+        for one in each.steps
+        if held and one.participant != BUILT_IN and one.kind == STEP_KIND_RESERVABLE
+    }
+
+
+def _with_faults(scene: Scene, random: Random) -> Scene:
+    """Which faults there are. A clock set forward ends the coordinator's waits early (G8): then all have barriers."""
+    deeds = random.sample(DEEDS, random.randint(2, len(DEEDS)))
+    if _has_unbarriered(scene):
+        deeds = [deed for deed in deeds if deed not in CLOCK_DEEDS]
+    passages = random.sample(PASSAGES, random.randint(1, len(PASSAGES)))
+    starts = scene.starts
+    if not _has_unbarriered(scene) and set(deeds) & set(CLOCK_DEEDS):
+        starts = tuple(replace(start, delay_s=0) for start in starts)  # nobody waits for a day that is set back
+    calm = random.choice([0, 10, 30, 100])
+    return replace(scene, deeds=("nothing", *deeds), passages=tuple(passages), calm=calm, starts=starts)
+
+
+def _has_unbarriered(scene: Scene) -> bool:
+    return any(one.participant == UNBARRIERED for each in scene.definitions for one in each.steps)
 
 
 def _start(random: Random, number: int, definitions: Sequence[SagaDefinition]) -> Start:
@@ -138,8 +245,9 @@ def _needed(definitions: Sequence[SagaDefinition], names: set[str]) -> list[Saga
 class _Drawing:
     """Draws definitions, each of which may run the earlier ones."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, participants: Sequence[str]) -> None:
         self._random = random
+        self._participants = participants
         self.plans: dict[str, Plan] = {}
         self._depth: dict[str, int] = {}
 
@@ -193,7 +301,7 @@ class _Drawing:
             after = self._after(names, number, before) if graph else []
             steps.append(self._step(names[number], kind, action, after, fixed_end=number >= before))
         order = COMPENSATION_ORDER_ONE_AT_A_TIME if random.random() < 0.3 else COMPENSATION_ORDER_UNSPECIFIED
-        own = [each.name for each in steps if each.participant == "shop" and not each.when]
+        own = [each.name for each in steps if each.participant != BUILT_IN and not each.when]
         fields: dict[str, Anything] = {
             "name": name,
             "compensation_order": order,
@@ -219,8 +327,9 @@ class _Drawing:
     def _step(self, name: str, kind: str, action: str, after: Sequence[str], *, fixed_end: bool) -> StepDefinition:
         random = self._random
         fields: dict[str, Anything] = {
-            "execute": self._policy(None if fixed_end else random.choice([None, None, 1, 2, 3])),
-            "compensate": self._policy(0),
+            "participant": random.choice(self._participants),
+            "execute": self._policy(random.choice([None] * 9 + [3] if fixed_end else [None, None, 1, 2, 3])),
+            "compensate": self._policy(random.choice([0] * 9 + [3])),
             "confirm": self._policy(0),
         }
         if action:
