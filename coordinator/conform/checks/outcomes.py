@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from coordinator.conform.check import Check, Need
-from coordinator.conform.trial import Trial
+from coordinator.conform.trial import NotApplicable, Trial
 from coordinator.core.inputs import Done
 
 
@@ -27,7 +27,10 @@ async def rejected(trial: Trial) -> None:
 
 
 async def rejected_compensated(trial: Trial) -> None:
-    subject = trial.subject(trial.examples.refused[0].input)
+    lasting = [refusal.input for refusal in trial.examples.refused if not refusal.lifted_by]
+    if not lasting:
+        raise NotApplicable("needs an input that stays refused: one without `lifted_by`")
+    subject = trial.subject(lasting[0])
     trial.require(await subject.executed(), "rejected")
     answer = await subject.compensated()
     trial.require(answer, "compensated")
