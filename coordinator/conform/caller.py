@@ -174,16 +174,13 @@ class Caller:
 
     async def lose(self, sent: Sent, after_s: float, *, cut: bool) -> None:
         """Makes a call and gives it up, its answer unseen: cancels it, or ends the whole connection."""
+        async with asyncio.timeout(self.timeout_s):
+            await self._channel.channel_ready()
         rpc = self._start(sent, self.timeout_s)
-        try:
-            await rpc.wait_for_connection()
-            await asyncio.sleep(after_s)
-        except grpc.aio.AioRpcError:
-            return  # it ended before it could be given up
-        finally:
-            rpc.cancel()
-            if cut:
-                await self.reconnect()
+        await asyncio.sleep(after_s)
+        rpc.cancel()
+        if cut:
+            await self.reconnect()
 
     def _start(self, sent: Sent, timeout_s: float) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
         rpc: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(sent.call.method)

@@ -122,14 +122,13 @@ class Subject:
         return await self._ended(OPERATION_CONFIRM, attempt, limits.COMPLETES_WITHIN_DEFAULT_S)
 
     async def _ended(self, operation: Operation.ValueType, attempt: int, within_s: float) -> Answer:
-        patience_s = max(limits.PATIENCE_S, within_s)
         begun_s = time.monotonic()
         while True:
             answer = await self.send(self.request(operation, attempt))
-            pause_s = limits.RETRY_PAUSE_S
+            pause_s, patience_s = limits.RETRY_PAUSE_S, limits.PATIENCE_S
             if isinstance(answer.reply, Accepted):
                 wanted_s = answer.reply.poll_after_ns / SECOND_NS
-                pause_s = min(max(wanted_s, limits.POLL_MIN_S), limits.POLL_MAX_S)
+                pause_s, patience_s = min(max(wanted_s, limits.POLL_MIN_S), limits.POLL_MAX_S), within_s
             elif answer.is_retryable:
                 attempt += 1
             else:
