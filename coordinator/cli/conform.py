@@ -57,14 +57,14 @@ def _parse_target(text: str) -> str:
 def conform(
     ctx: typer.Context,
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="TARGET",
             parser=_parse_target,
             help="Where the participant serves; port 0 is any free one, where the file has `start`.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     examples: Annotated[
         Path | None,
         typer.Option(

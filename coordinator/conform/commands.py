@@ -60,7 +60,7 @@ async def run(command: str, surroundings: Surroundings, variables: Mapping[str, 
             await process.wait()
     if process.returncode:
         printed = (err or out)[-limits.SHOWN_BYTES_MAX :].decode(errors="replace").strip()
-        raise CommandFailed(f"`{command}` ended with code {process.returncode}: {printed}")
+        raise CommandFailed(f"`{command}` ended with code {process.returncode}: {printed or 'it printed nothing'}")
     return out.decode(errors="replace")
 
 

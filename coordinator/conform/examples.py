@@ -161,7 +161,7 @@ def _misfits(given: ActionExamples, action: Action, types: Types) -> Iterator[Te
         try:
             message_of(one, action, types, "0", 0)
         except PayloadError as error:
-            yield one.place.problem(str(error), f"a `{action.input_type}`")
+            yield one.place.problem(str(error))
 
 
 def _filled(value: Json, values: Mapping[str, str]) -> Json:
