@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.conform import runner
+from coordinator.conform import limits, runner
 from coordinator.conform.check import Check
 from coordinator.conform.checks import CHECKS
 from coordinator.conform.examples import Examples, ExamplesError, load
@@ -79,8 +79,7 @@ async def _goes(trial: Trial) -> None:
 
 
 async def test_a_check_that_does_not_end_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.limits, "CHECK_MAX_S", 0.05)
-    monkeypatch.setattr(runner.limits, "PATIENCE_S", 30.0)
+    monkeypatch.setattr(limits, "CHECK_MAX_S", 0.05)
     report = await tried(tmp_path, "pending-for-ever", Chosen(only=["pending"], actions=[HOLD]))
     assert [(result.verdict, result.came) for result in report.results] == [(Verdict.FAILED, "none")]
 
