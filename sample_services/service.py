@@ -5,8 +5,9 @@ This module must not know any one sample.
 
 import asyncio
 import logging
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -14,6 +15,9 @@ from participant_sdk import Participant, Step
 
 Listen: TypeAlias = Annotated[str, typer.Option(help="Where to serve, as HOST:PORT. Port 0 picks a free one.")]
 Database: TypeAlias = Annotated[Path, typer.Option(help="The service's SQLite file, made on the first start.")]
+
+KEY_RETENTION: Final = timedelta(days=400)
+"""How long each service promises to remember idempotency keys; none of them ever deletes one."""
 
 
 def serve(participant: Participant, listen: str) -> None:

@@ -22,7 +22,8 @@ from coordinator.cli.output import Format, show, show_json, table, visible
 from coordinator.cli.payloads import to_json
 from coordinator.core.definition import BUILT_IN, Problem
 from coordinator.core.limits import PAGE_SIZE_MAX
-from coordinator.dataflow.yamlform import DefinitionText, DefinitionTextError, TextProblem, dump, load
+from coordinator.dataflow.yamlform import DefinitionText, DefinitionTextError, dump, load
+from coordinator.dataflow.yamltext import TextProblem
 from saga.v1 import definition_pb2 as pb
 
 commands = typer.Typer(help="Definitions: which actions, in which order, with which inputs.", no_args_is_help=True)

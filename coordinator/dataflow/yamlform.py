@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any as PythonAny
-from typing import Final, NoReturn
+from typing import Final
 
 import yaml
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -25,44 +25,15 @@ from google.protobuf.message import Message
 from coordinator.core import limits
 from coordinator.core.definition import Problem
 from coordinator.dataflow import durations
+from coordinator.dataflow.yamltext import TextProblem, TextReader, found, kind_of, line_and_column, place
 from saga.v1.definition_pb2 import SagaDefinition
 
 _DURATION: Final = Duration.DESCRIPTOR.full_name
 _NUMBER: Final = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][+-]?[0-9]+)?")  # 010 and 0x10 are traps
 _UINT32_MAX: Final = (1 << 32) - 1
 _ODD_BREAK: Final = re.compile("[\r\x85\u2028\u2029]")  # what YAML would read as the end of a line
-_HALF: Final = re.compile("[\ud800-\udfff]")
 _LINE_LENGTH: Final = 1 << 20  # expressions are not broken up
-_SHOWN_MAX: Final = 60
 _SIZE_MAX: Final = 4 * limits.DEFINITION_BYTES_MAX  # of the text, and of what its aliases unfold to
-_KINDS: Final = {
-    "bool": "a boolean",
-    "float": "a number",
-    "int": "a number",
-    "map": "a mapping",
-    "null": "nothing",
-    "seq": "a list",
-    "str": "text",
-    "timestamp": "a date",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TextProblem:
-    """One thing that is wrong with a text. `line` and `column` count from 1 in the file."""
-
-    source: str
-    line: int
-    column: int
-    path: str
-    message: str
-    expected: str = ""
-
-    def __str__(self) -> str:
-        what = f"{self.path}: {self.message}" if self.path else self.message
-        return f"{self.source}:{self.line}:{self.column}: {what}" + (
-            f"; expected {self.expected}" if self.expected else ""
-        )
 
 
 class DefinitionTextError(ValueError):
@@ -88,7 +59,7 @@ class DefinitionText:
         while path not in self._nodes:
             path = _parent(path)
         node = self._nodes[path]
-        line, column = _place(node)
+        line, column = place(node)
         if path == problem.path and problem.line and isinstance(node, yaml.ScalarNode):
             line, column = self._inside(node, problem.line, problem.column) or (line, column)
         return TextProblem(self.source, line, column, problem.path, problem.message, problem.expected)
@@ -106,7 +77,7 @@ class DefinitionText:
         lines = value.split("\n")
         before = sum(map(len, ("".join(one.split()) for one in (*lines[: line - 1], lines[line - 1][: column - 1]))))
         index = places[before] if before < len(solid) else places[before - 1] + 1
-        return _line_and_column(self._text, index)
+        return line_and_column(self._text, index)
 
 
 def load(text: str, source: str) -> DefinitionText:
@@ -131,69 +102,27 @@ def dump(definition: SagaDefinition) -> str:
     return text
 
 
-class _StopReadingError(Exception):
-    """Nothing that follows is worth reading."""
-
-
-class _Reader:
+class _Reader(TextReader):
     """One walk over the nodes of a text, along the fields of a message."""
 
     def __init__(self, source: str) -> None:
-        self.problems: list[TextProblem] = []
+        super().__init__(source, _SIZE_MAX, "a definition")
         self.nodes: dict[str, yaml.Node] = {}
-        self._source = source
-        self._size = 0
 
     def read(self, text: str, into: Message) -> None:
-        try:
-            root = self._compose(text)
+        with self.reading():
+            root = self.compose(text)
             self.nodes[""] = root
             self._message(root, "", into)
-        except _StopReadingError:
-            pass
-
-    def _compose(self, text: str) -> yaml.Node:
-        if len(text) > _SIZE_MAX:
-            self._stop(1, 1, f"{len(text)} characters", f"at most {_SIZE_MAX}")
-        loader = None
-        try:
-            loader = yaml.SafeLoader(text)
-            root: yaml.Node | None = loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self._stop(line, column, f"not YAML: {error.problem or error.context}", "one document of YAML or JSON")
-        except yaml.reader.ReaderError as error:
-            line, column = _line_and_column(text, error.position)
-            self._stop(line, column, f"not YAML: {error.reason}", "printable text")
-        except RecursionError:
-            self._stop(1, 1, "the text is nested too deeply", "a definition")
-        except (ValueError, OverflowError):  # of the library itself: a character or a version beyond all numbers
-            mark = loader.get_mark() if loader else None
-            line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            self._stop(line, column, "not YAML: a number that is too large", "characters up to \\U0010FFFF")
-        finally:
-            if loader is not None:
-                loader.dispose()
-        if root is None:
-            self._stop(1, 1, "the text is empty", "a definition")
-        return root
-
-    def _stop(self, line: int, column: int, message: str, expected: str) -> NoReturn:
-        self.problems.append(TextProblem(self._source, line, column, "", message, expected))
-        raise _StopReadingError
-
-    def _add(self, node: yaml.Node, path: str, message: str, expected: str = "") -> None:
-        self.problems.append(TextProblem(self._source, *_place(node), path, message, expected))
 
     def _message(self, node: yaml.Node, path: str, into: Message) -> None:
         fields: Mapping[str, PythonAny] = into.DESCRIPTOR.fields_by_name
-        for key, name, value in self._entries(node, path, f"a mapping with the fields of {into.DESCRIPTOR.name}"):
+        for key, name, value in self.entries(node, path, f"a mapping with the fields of {into.DESCRIPTOR.name}"):
             inner = f"{path}.{name}" if path else name
             if name not in fields:
                 near = get_close_matches(name, fields, n=1)
                 expected = f"`{near[0]}`" if near else "one of: " + ", ".join(fields)
-                self._add(key, inner, f"unknown field `{name}`", expected)
+                self.add(key, inner, f"unknown field `{name}`", expected)
             else:
                 self._field(value, inner, into, fields[name])
 
@@ -202,13 +131,13 @@ class _Reader:
         slot: PythonAny = getattr(into, described.name)
         if described.message_type is not None and described.message_type.GetOptions().map_entry:
             value_field = described.message_type.fields_by_name["value"]
-            for _, key, value in self._entries(node, path, "a mapping of texts"):
+            for _, key, value in self.entries(node, path, "a mapping of texts"):
                 inner = f"{path}[{key!r}]"
                 self.nodes[inner] = value
                 if (read := self._value(value, inner, value_field)) is not None:
                     slot[key] = read
         elif described.is_repeated:
-            for index, item in enumerate(self._items(node, path)):
+            for index, item in enumerate(self.items(node, path)):
                 self._item(item, f"{path}[{index}]", slot, described)
         elif described.message_type is not None and described.message_type.full_name != _DURATION:
             slot.SetInParent()
@@ -223,60 +152,25 @@ class _Reader:
         elif (read := self._value(node, path, described)) is not None:
             slot.append(read)
 
-    def _entries(self, node: yaml.Node, path: str, expected: str) -> Iterator[tuple[yaml.Node, str, yaml.Node]]:
-        """The entries of a mapping whose keys are texts, each once."""
-        self._weigh(node)
-        if not isinstance(node, yaml.MappingNode):
-            self._add(node, path, _found(node), expected)
-            return
-        seen: set[str] = set()
-        for key, value in node.value:
-            self._weigh(key)
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:null":
-                self._add(key, path, f"{_found(key)} as a key", "text")
-            elif key.value in seen:
-                self._add(key, path, f"`{key.value}` stands twice", "it once")
-            else:
-                seen.add(key.value)
-                yield key, key.value, value
-
-    def _items(self, node: yaml.Node, path: str) -> list[yaml.Node]:
-        self._weigh(node)
-        if not isinstance(node, yaml.SequenceNode):
-            self._add(node, path, _found(node), "a list")
-            return []
-        items: list[yaml.Node] = node.value
-        return items
-
     def _value(self, node: yaml.Node, path: str, described: FieldDescriptor) -> PythonAny:
         """The value of a scalar field; None, and a problem, where the node has none that fits."""
-        self._weigh(node)
+        self.weigh(node)
         read, expected = _reading(node, described)
         if read is None:
-            self._add(node, path, _found(node), expected)
+            self.add(node, path, found(node), expected)
         return read
-
-    def _weigh(self, node: yaml.Node) -> None:
-        """Bounds what aliases can unfold to, and keeps out what is no text: an escape can name half a character."""
-        if isinstance(node, yaml.ScalarNode) and _HALF.search(node.value):
-            self._stop(*_place(node), "half of a surrogate pair", "whole characters")
-        self._size += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
-        if self._size > _SIZE_MAX:
-            self._stop(
-                *_place(node), "with its aliases unfolded, the text is too long", f"at most {_SIZE_MAX} characters"
-            )
 
 
 def _reading(node: yaml.Node, described: FieldDescriptor) -> tuple[PythonAny, str]:
     """The value that the node has for a field, if any, and what would be right."""
-    scalar = node if isinstance(node, yaml.ScalarNode) and _kind(node) != "null" else None
+    scalar = node if isinstance(node, yaml.ScalarNode) and kind_of(node) != "null" else None
     text = scalar.value if scalar else ""
     if described.enum_type is not None:
         return _enum_value(text, described.enum_type), "one of: " + ", ".join(_short_names(described.enum_type))
     if described.message_type is not None:
         return _duration(text), durations.EXPECTED
     if described.type == FieldDescriptor.TYPE_STRING:
-        return text if scalar and _kind(scalar) == "str" else None, "text, in quotes if need be"
+        return text if scalar and kind_of(scalar) == "str" else None, "text, in quotes if need be"
     number = float(text) if scalar and scalar.style is None and _NUMBER.fullmatch(text) else math.nan
     if described.type == FieldDescriptor.TYPE_DOUBLE:
         return number if math.isfinite(number) else None, "a number"
@@ -305,22 +199,6 @@ def _duration(text: str) -> Duration | None:
         return None
 
 
-def _kind(node: yaml.Node) -> str:
-    return str(node.tag).removeprefix("tag:yaml.org,2002:")
-
-
-def _found(node: yaml.Node) -> str:
-    kind = _KINDS.get(_kind(node), f"something of type {_kind(node)}")
-    if not isinstance(node, yaml.ScalarNode) or not node.value:
-        return kind if kind != "text" else "an empty text"
-    shown = node.value if len(node.value) <= _SHOWN_MAX else node.value[:_SHOWN_MAX] + "…"
-    return f"{kind} `{shown}`"
-
-
-def _place(node: yaml.Node) -> tuple[int, int]:
-    return node.start_mark.line + 1, node.start_mark.column + 1
-
-
 def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
     """From where to where the characters of a scalar stand in the text, without quotes or the header of a block."""
     begin, end = node.start_mark.index, node.end_mark.index
@@ -329,10 +207,6 @@ def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
     if node.style in ("|", ">"):
         return text.index("\n", begin) + 1, end
     return begin, end
-
-
-def _line_and_column(text: str, index: int) -> tuple[int, int]:
-    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
 
 
 def _parent(path: str) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, Step
 from sample_services.accounts.v1.users_pb2 import CreateUserRequest, User
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class CreateUser(Action[CreateUserRequest, User]):
@@ -48,7 +48,7 @@ class CreateUser(Action[CreateUserRequest, User]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("users", [CreateUser()], SqliteBarrier(database, schema))
+    return Participant("users", [CreateUser()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("users.db")) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, Step
 from sample_services.accounts.v1.wallets_pb2 import OpenWalletRequest, Wallet
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class OpenWallet(Action[OpenWalletRequest, Wallet]):
@@ -43,7 +43,7 @@ class OpenWallet(Action[OpenWalletRequest, Wallet]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("wallets", [OpenWallet()], SqliteBarrier(database, schema))
+    return Participant("wallets", [OpenWallet()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("wallets.db")) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from participant_sdk import RETRIABLE, Action, Participant, SqliteBarrier, Step
 from sample_services.accounts.v1.welcome_pb2 import SendWelcomeRequest, Welcome
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class SendWelcome(Action[SendWelcomeRequest, Welcome]):
@@ -32,7 +32,7 @@ class SendWelcome(Action[SendWelcomeRequest, Welcome]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("welcome", [SendWelcome()], SqliteBarrier(database, schema))
+    return Participant("welcome", [SendWelcome()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("welcome.db")) -> None:

@@ -30,7 +30,7 @@ from sample_services.marketplace.v1.market_pb2 import (
     PaySellersRequest,
     Sale,
 )
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 PARCELS_MAX: Final = 3
 """As many parcels as `marketplace_order.yaml` has steps for."""
@@ -131,7 +131,12 @@ def _pay(database: SqliteTransaction, entry_id: str, parcel: int, sale: Sale) ->
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("market", [OpenOrder(), PaySellers(), NotifyBuyer()], SqliteBarrier(database, schema))
+    return Participant(
+        "market",
+        [OpenOrder(), PaySellers(), NotifyBuyer()],
+        SqliteBarrier(database, schema),
+        key_retention=KEY_RETENTION,
+    )
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("market.db")) -> None:

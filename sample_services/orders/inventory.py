@@ -13,7 +13,7 @@ import typer
 from participant_sdk import RESERVABLE, Action, Participant, Rejected, SqliteBarrier, SqliteTransaction, Step
 from sample_services.orders.v1.inventory_pb2 import Reservation, ReserveStockRequest
 from sample_services.orders.v1.orders_pb2 import OrderLine
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class ReserveStock(Action[ReserveStockRequest, Reservation]):
@@ -93,7 +93,7 @@ def _settle(step: Step, state: str) -> None:
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("inventory", [ReserveStock()], SqliteBarrier(database, schema))
+    return Participant("inventory", [ReserveStock()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("inventory.db")) -> None:

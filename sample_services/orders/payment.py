@@ -14,7 +14,7 @@ import typer
 from participant_sdk import COMPENSATABLE, Action, Noop, Participant, Rejected, SqliteBarrier, SqliteTransaction, Step
 from sample_services.orders.card_gateway import CardDeclined, CardGateway
 from sample_services.orders.v1.payment_pb2 import Charge, ChargeCardRequest
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class ChargeCard(Action[ChargeCardRequest, Charge]):
@@ -71,7 +71,7 @@ def _book_refund(books: SqliteTransaction, charge_id: str, request: ChargeCardRe
 def participant(database: Path, gateway: CardGateway) -> Participant:
     """Return the service over its database and the gateway."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("payment", [ChargeCard(gateway)], SqliteBarrier(database, schema))
+    return Participant("payment", [ChargeCard(gateway)], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(

@@ -12,7 +12,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, SqliteTransaction, Step
 from sample_services.orders.v1.shipping_pb2 import CreateShipmentRequest, Shipment
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class CreateShipment(Action[CreateShipmentRequest, Shipment]):
@@ -55,7 +55,7 @@ def _assign(database: SqliteTransaction, country_code: str) -> Shipment:
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("shipping", [CreateShipment()], SqliteBarrier(database, schema))
+    return Participant("shipping", [CreateShipment()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("shipping.db")) -> None:

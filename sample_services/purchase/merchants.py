@@ -12,7 +12,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, SqliteTransaction, Step
 from sample_services.purchase.v1.merchants_pb2 import Credit, CreditMerchantRequest
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class CreditMerchant(Action[CreditMerchantRequest, Credit]):
@@ -53,7 +53,7 @@ def _enter(database: SqliteTransaction, credit_id: str, kind: str, merchant_id: 
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("merchants", [CreditMerchant()], SqliteBarrier(database, schema))
+    return Participant("merchants", [CreditMerchant()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("merchants.db")) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from participant_sdk import RETRIABLE, Action, Participant, SqliteBarrier, Step
 from sample_services.purchase.v1.notifications_pb2 import Notification, SendNotificationRequest
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class SendNotification(Action[SendNotificationRequest, Notification]):
@@ -31,7 +31,9 @@ class SendNotification(Action[SendNotificationRequest, Notification]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("notifications", [SendNotification()], SqliteBarrier(database, schema))
+    return Participant(
+        "notifications", [SendNotification()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION
+    )
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("notifications.db")) -> None:

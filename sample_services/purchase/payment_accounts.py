@@ -12,7 +12,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, SqliteTransaction, Step
 from sample_services.purchase.v1.payment_accounts_pb2 import Debit, DebitAccountRequest
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class DebitAccount(Action[DebitAccountRequest, Debit]):
@@ -56,7 +56,9 @@ def _enter(database: SqliteTransaction, debit_id: str, kind: str, account_id: st
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("payment_accounts", [DebitAccount()], SqliteBarrier(database, schema))
+    return Participant(
+        "payment_accounts", [DebitAccount()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION
+    )
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("payment_accounts.db")) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from participant_sdk import COMPENSATABLE, Action, Participant, Rejected, SqliteBarrier, Step
 from sample_services.purchase.v1.warehouse_pb2 import Sale, UpdateInventoryRequest
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 
 
 class UpdateInventory(Action[UpdateInventoryRequest, Sale]):
@@ -51,7 +51,7 @@ class UpdateInventory(Action[UpdateInventoryRequest, Sale]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("warehouse", [UpdateInventory()], SqliteBarrier(database, schema))
+    return Participant("warehouse", [UpdateInventory()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("warehouse.db")) -> None:

@@ -24,7 +24,7 @@ from participant_sdk import (
     SqliteTransaction,
     Step,
 )
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 from sample_services.transfer.v1.bank_pb2 import (
     Credit,
     CreditAccountRequest,
@@ -146,7 +146,9 @@ def participant(bank: Bank, database: Path) -> Participant:
     """Return a bank over its database."""
     schemas = (Path(__file__).with_name(f"{name}.sql") for name in ("bank", bank))
     barrier = SqliteBarrier(database, "\n".join(path.read_text(encoding="utf-8") for path in schemas))
-    return Participant(f"bank_{bank}", [DebitAccount(), CreditAccount(), SettleTransfer()], barrier)
+    return Participant(
+        f"bank_{bank}", [DebitAccount(), CreditAccount(), SettleTransfer()], barrier, key_retention=KEY_RETENTION
+    )
 
 
 def main(

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from participant_sdk import Participant
-from sample_services.service import Database, Listen, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, serve
 from sample_services.travel import allotment
 from sample_services.travel.v1.cars_pb2 import RentCarRequest
 
@@ -21,7 +21,7 @@ class RentCar(allotment.Book[RentCarRequest]):
 
 def participant(database: Path, clock: allotment.Clock = allotment.now) -> Participant:
     """Return the service over its database."""
-    return Participant("cars", [RentCar(clock)], allotment.barrier(database, "cars"))
+    return Participant("cars", [RentCar(clock)], allotment.barrier(database, "cars"), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("cars.db")) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from participant_sdk import Participant
-from sample_services.service import Database, Listen, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, serve
 from sample_services.travel import allotment
 from sample_services.travel.v1.hotels_pb2 import BookHotelRequest
 
@@ -21,7 +21,7 @@ class BookHotel(allotment.Book[BookHotelRequest]):
 
 def participant(database: Path, clock: allotment.Clock = allotment.now) -> Participant:
     """Return the service over its database."""
-    return Participant("hotels", [BookHotel(clock)], allotment.barrier(database, "hotels"))
+    return Participant("hotels", [BookHotel(clock)], allotment.barrier(database, "hotels"), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("hotels.db")) -> None:

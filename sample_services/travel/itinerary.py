@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from participant_sdk import RETRIABLE, Action, Participant, SqliteBarrier, Step
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 from sample_services.travel.v1.itinerary_pb2 import Itinerary, SendItineraryRequest
 
 
@@ -32,7 +32,7 @@ class SendItinerary(Action[SendItineraryRequest, Itinerary]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("itinerary", [SendItinerary()], SqliteBarrier(database, schema))
+    return Participant("itinerary", [SendItinerary()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION)
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("itinerary.db")) -> None:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import typer
 
 from participant_sdk import PIVOT, Action, Participant, Rejected, SqliteBarrier, Step
-from sample_services.service import Database, Listen, reference, serve
+from sample_services.service import KEY_RETENTION, Database, Listen, reference, serve
 from sample_services.travel.v1.payment_pb2 import ChargePaymentRequest, Payment
 
 
@@ -46,7 +46,9 @@ class ChargePayment(Action[ChargePaymentRequest, Payment]):
 def participant(database: Path) -> Participant:
     """Return the service over its database."""
     schema = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    return Participant("travel_payment", [ChargePayment()], SqliteBarrier(database, schema))
+    return Participant(
+        "travel_payment", [ChargePayment()], SqliteBarrier(database, schema), key_retention=KEY_RETENTION
+    )
 
 
 def main(listen: Listen = "127.0.0.1:0", database: Database = Path("travel_payment.db")) -> None:

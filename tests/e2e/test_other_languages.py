@@ -27,6 +27,10 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import channelz
 from grpc_channelz.v1.channelz_pb2 import GetSocketRequest, GetSubchannelRequest, GetTopChannelsRequest
 
+from coordinator.conform.examples import load
+from coordinator.conform.process import free_port
+from coordinator.conform.report import Verdict
+from coordinator.conform.runner import conform
 from coordinator.participants.channel import OPTIONS
 from participant_sdk import SagaError
 from saga.v1.participant_pb2 import (
@@ -73,6 +77,8 @@ POINTS_BEFORE = 1000
 GIFT_POINTS = 10
 CUP_POINTS = 8  # a cup costs 8.50
 NOT_SERVED = "XX"
+NO_PENDING = ("pending", "pending-compensated")
+NO_CONFIRM = ("hold-until", "confirm", "confirm-repeated", "confirm-first")
 
 
 @dataclass(frozen=True)
@@ -284,6 +290,33 @@ def _moved(loyalty: Loyalty) -> int:
 
 def _movements_due(country: str) -> list[str]:
     return ["GRANTED", "HELD", "RELEASED", "TAKEN_BACK"] if country == NOT_SERVED else ["GRANTED", "HELD", "SPENT"]
+
+
+# What `saga conform` says of it.
+
+
+async def test_node_passes_every_check_that_fits_its_actions(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G2, G5, G8, G13: over a kill too, with its effects read from its database."""
+    monkeypatch.setenv("PROTOS", str(ROOT / "protos"))
+    monkeypatch.setenv("DESCRIPTORS", str(installed.directory / "loyalty.binpb"))
+    file = installed.directory / "loyalty.conformance.yaml"
+    examples = load(file.read_text(encoding="utf-8"), file.name, file.parent)
+    report = await conform(f"127.0.0.1:{free_port('127.0.0.1')}", examples)
+    by_verdict = {
+        verdict: [f"{one.action}/{one.check}" for one in report.results if one.verdict is verdict]
+        for verdict in (Verdict.FAILED, Verdict.WARNED, Verdict.SKIPPED)
+    }
+    assert by_verdict == {
+        Verdict.FAILED: [],
+        Verdict.WARNED: [],
+        Verdict.SKIPPED: [
+            *(f"HoldPoints/{check}" for check in (*NO_PENDING, "confirm-unserved")),
+            *(f"GrantPoints/{check}" for check in (*NO_PENDING, *NO_CONFIRM)),
+        ],
+    }, report.results
+    assert not any(one.is_unobserved for one in report.results)
 
 
 # Its barrier, asked directly.
