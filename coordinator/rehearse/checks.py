@@ -28,6 +28,9 @@ from saga.v1.types_pb2 import (
     SAGA_STATE_COMPLETED,
     SAGA_STATE_FAILED,
     STEP_KIND_READ_ONLY,
+    STEP_STATE_COMPENSATION_FAILED,
+    STEP_STATE_CONFIRMING,
+    STEP_STATE_UNKNOWN,
     Failure,
     FailureKind,
     SagaState,
@@ -49,13 +52,31 @@ def own_refusal(saga: Saga) -> Failure | None:
 def end_state(path: Path, saga: Saga, *, all_reached: bool) -> Iterator[str]:
     """Whether the saga ended, and where its failures send it."""
     if saga.state == SAGA_STATE_FAILED:
-        yield f"it stands FAILED, and needs an operator: {describe(saga.failure)}"
+        yield f"it stands FAILED, and needs an operator: {describe(_why_failed(saga))}"
     elif saga.state not in _ENDS:
         waits = ", ".join(f"`{wait.step.step}`" for wait in saga.waits if wait.HasField("step"))
         yield f"it is stuck in {state_name(saga.state)}" + (f", waiting for {waits}" if waits else "")
     elif all_reached and own_refusal(saga) is None and saga.state not in path.ends:
         wanted = " or ".join(sorted(map(state_name, path.ends)))
         yield f"it ended {state_name(saga.state)} and not {wanted}"
+
+
+def _why_failed(saga: Saga) -> Failure:
+    """What keeps the saga from its end, which is rarely why it went back."""
+    for step in saga.steps:
+        progress = _OPEN.get(step.state)
+        if progress is not None and getattr(step, progress).HasField("last_failure"):
+            failure: Failure = getattr(step, progress).last_failure
+            return failure
+    return saga.failure
+
+
+_OPEN: Final = {
+    STEP_STATE_COMPENSATION_FAILED: "compensate",
+    STEP_STATE_CONFIRMING: "confirm",
+    STEP_STATE_UNKNOWN: "execute",
+}
+"""Where a step of a FAILED saga stands that an operator is needed for, and which operation came to nothing."""
 
 
 def protocol_violations(events: Iterable[SagaEvent]) -> Iterator[str]:

@@ -15,7 +15,6 @@ from typing import Final
 from google.protobuf.any_pb2 import Any
 
 from coordinator.core.definition import Plan
-from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import (
     Begun,
     CancelRequested,
@@ -86,9 +85,8 @@ def paths_of(plan: Plan, depth: int = 1) -> Iterator[Path]:
     waiting: deque[tuple[Injection, ...]] = deque([()])
     while waiting:
         path = _play(plan, waiting.popleft())
-        if path is not None:
-            yield path
-            waiting.extend((*path.injections, another) for another in _further(plan, path, depth))
+        yield path
+        waiting.extend((*path.injections, another) for another in _further(plan, path, depth))
 
 
 def path_named(plan: Plan, name: str) -> Path:
@@ -105,7 +103,7 @@ def path_named(plan: Plan, name: str) -> Path:
         if each.fault not in possible(step, each.attempt):
             raise InvalidPathError(f"`{each}` cannot happen")
     path = _play(plan, injections)
-    if path is None or any(each.attempt not in path.attempts for each in injections):
+    if any(each.attempt not in path.attempts for each in injections):
         raise InvalidPathError(f"no saga of `{plan.name}` goes by `{name}`")
     return path
 
@@ -123,13 +121,10 @@ def _further(plan: Plan, path: Path, depth: int) -> Iterator[Injection]:
 # --- On the core alone ------------------------------------------------------------------------------------------------
 
 
-def _play(plan: Plan, injections: Sequence[Injection]) -> Path | None:
-    """The path with these failures; None where the saga cannot be cancelled when it should be."""
+def _play(plan: Plan, injections: Sequence[Injection]) -> Path:
+    """The path with these failures."""
     play = _Play(plan, {each.attempt: each.fault for each in injections})
-    try:
-        play.run()
-    except Forbidden:
-        return None
+    play.run()
     parallel = plan.definition.order == STEP_ORDER_GRAPH
     crashes = any(each.fault in (Fault.CRASH_BEFORE, Fault.CRASH_AFTER) for each in injections)
     # What else was in flight when the coordinator crashed is lost or not, and may have been the last attempt.
@@ -159,7 +154,7 @@ class _Play:
         apply(self.saga, SagaEvent(saga_id=_SAGA_ID, sequence=1, time=to_timestamp(0), saga_created=created))
 
     def run(self) -> None:
-        """Until nothing is outstanding any more. Forbidden where it cannot be cancelled."""
+        """Until nothing is outstanding any more."""
         self._turn(None)
         while not (wanted := outstanding(self.saga, self._now_ns)).idle:
             if wanted.calls:
