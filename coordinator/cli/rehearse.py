@@ -18,12 +18,19 @@ from coordinator.cli.errors import CommandError, ExitCode
 from coordinator.cli.options import Pair, parse_duration, parse_pair
 from coordinator.cli.output import Format
 
-WARNING: Final = (
-    "It makes real effects: sagas are run, repeated, cancelled and left to crash by the hundred. Never in production."
-)
 _LIVE: Final = "With --live"
 MAX_PATHS_DEFAULT: Final = 500
 PATH_TIMEOUT_DEFAULT: Final = Duration(seconds=30)
+
+LiveFlag = Annotated[
+    bool,
+    typer.Option(
+        "--live",
+        help="Go down every failure path with the real participants. It makes real effects, by the hundred: "
+        "only where nothing of worth is.",
+        rich_help_panel=_LIVE,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
