@@ -95,7 +95,6 @@ async def rehearse(definition_file: str, options: LiveOptions) -> Found:
         loaded = await _register(definitions, text)
         paths, cut = _paths(loaded, options)
         inputs = _Inputs(loaded, template)
-        inputs.input_of("rehearsal", 1)  # what is wrong with it is said before anything is called
         rehearsal = _rehearsal(loaded, definitions, directory, options)
         run, began_s = uuid.uuid4().hex[:8], time.monotonic()
         rehearsed = [each async for each in _run(rehearsal, paths, inputs, run)]

@@ -51,6 +51,7 @@ class Defect(StrEnum):
     LETS_THROUGH = "an Execute after its Compensate takes effect"
     CHANGES_ITS_MIND = "a rejected Execute takes effect when it is repeated"
     MUMBLES = "its reply to Execute has no outcome"
+    TIRES = "it answers no Execute twice"
     REFUSES_TO_COMPENSATE = "it rejects each Compensate"
 
 
@@ -65,6 +66,13 @@ class Shop(ParticipantServiceServicer):
         """Steps that are answered with pending, once each."""
         self.down: set[str] = set()
         """Steps whose Execute ends with UNAVAILABLE."""
+        self.confused: set[str] = set()
+        """Steps whose Execute ends with INVALID_ARGUMENT, once each."""
+        self.slow: set[str] = set()
+        """Steps whose Execute takes a moment."""
+        self.overlapped = False
+        """Two calls of Execute on one such step were under way at a time."""
+        self._at_work: Counter[str] = Counter()
         self._ledger = ledger
         self._defect = defect
         self._answers: dict[str, pb.ExecuteResponse] = {}
@@ -81,6 +89,8 @@ class Shop(ParticipantServiceServicer):
         return pb.DescribeResponse(participant="shop", actions=[act], descriptors=files, barriered=True)
 
     def Execute(self, request: pb.ExecuteRequest, context: Anything) -> pb.ExecuteResponse:  # noqa: N802
+        if request.context.step in self.slow:
+            self._take_time(_row(request.context))
         with self._lock:
             return self._execute(request.context, context)
 
@@ -101,6 +111,11 @@ class Shop(ParticipantServiceServicer):
         row = _row(step)
         if step.step in self.down:
             context.abort(grpc.StatusCode.UNAVAILABLE, "down for maintenance")
+        if step.step in self.confused:
+            self.confused.discard(step.step)
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "what is this?")
+        if row in self._answers and self._defect is Defect.TIRES:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "once is enough")
         if row in self._barred and self._defect is not Defect.LETS_THROUGH:
             return _rejected("BARRED")
         if row in self._answers and self._defect is not Defect.DOUBLES:
@@ -132,6 +147,14 @@ class Shop(ParticipantServiceServicer):
             if self._defect is not Defect.FORGETS:
                 self._take_back(row)
         return pb.CompensateResponse(compensated=Compensated(noop=noop))
+
+    def _take_time(self, row: str) -> None:
+        with self._lock:
+            self._at_work[row] += 1
+            self.overlapped |= self._at_work[row] > 1
+        threading.Event().wait(0.2)
+        with self._lock:
+            self._at_work[row] -= 1
 
     def _take_effect(self, row: str) -> None:
         self.effects[row] += 1

@@ -77,6 +77,8 @@ def test_pairs_come_with_depth_and_behind_what_is_simpler() -> None:
     lengths = [len(path.injections) for path in two]
     assert lengths == sorted(lengths)
     assert max(path.forward_failures for path in two) == 2
+    places = [[path.attempts.index(each.attempt) for each in path.injections] for path in two]
+    assert all(place == sorted(set(place)) for place in places)  # one after the other, and one a call
 
 
 def test_a_crash_amid_parallel_branches_may_end_either_way() -> None:

@@ -130,6 +130,52 @@ async def test_a_crash_loses_what_is_not_journaled_and_nothing_else(bench: Bench
     assert found.holds
 
 
+async def test_a_coordinator_that_comes_back_finds_no_call_of_its_predecessor_under_way(bench: Bench) -> None:
+    shop = bench.open()
+    shop.slow.add("two")
+    act = 'participant: shop, action: Act, input: "ReserveStockRequest{order_id: input.order_id}"'
+    bench.file.write_text(
+        f"""
+name: parallel
+input_type: sample_services.orders.v1.Order
+order: GRAPH
+steps:
+  - {{name: one, {act}}}
+  - {{name: two, {act}}}
+""",
+        encoding="utf-8",
+    )
+    found = await bench.rehearse(paths=["one.execute#1=crash-before"])
+    assert found.holds
+    assert (shop.calls["two execute"], shop.overlapped) == (3, False)  # lost, sent again, and once more at the end
+
+
+async def test_it_has_not_to_wait_for_the_attempts_that_it_lost(bench: Bench) -> None:
+    bench.open()
+    text = bench.file.read_text(encoding="utf-8").replace("timeout: 1m", "execute: {max_attempts: 1, timeout: 1m}")
+    bench.file.write_text(text, encoding="utf-8")
+    found = await bench.rehearse(paths=["pay.execute#1=crash-after"])
+    assert found.holds
+    assert found.states == {"COMPENSATED": 1}  # and that a minute later by its own clock (G8)
+    assert found.seconds < 10
+
+
+async def test_an_execute_of_unknown_outcome_is_repeated_behind_its_compensate(bench: Bench) -> None:
+    shop = bench.open()
+    shop.confused.add("pay")
+    found = await bench.rehearse(paths=["no-failure"])
+    assert found.holds
+    assert (found.states, shop.calls["pay execute"]) == ({"COMPENSATED": 1}, 2)
+    assert not shop.effects
+
+
+async def test_a_repeated_call_that_nobody_answers_is_found(bench: Bench) -> None:
+    bench.open(Defect.TIRES)
+    found = await bench.rehearse(paths=["no-failure"])
+    problem = "hold.execute#1: sent again, it was not answered: UNAVAILABLE: once is enough at `hold`"
+    assert f"no-failure: {problem}" in violations(found)
+
+
 async def test_a_definition_that_runs_another_is_rehearsed_with_it(bench: Bench, tmp_path: File) -> None:
     bench.open()
     parent = tmp_path / "parent.yaml"
