@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path as File
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -11,8 +11,6 @@ from coordinator.cli.options import Pair
 from coordinator.cli.rehearse import LiveOptions
 from coordinator.cli.rehearse_run import Found, rehearse
 from tests.coordinator.rehearse.shop import DEFINITION, INPUT, Defect, Shop, serving
-
-Rehearse: TypeAlias = Callable[..., Any]
 
 
 class Bench:
