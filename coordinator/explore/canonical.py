@@ -2,12 +2,13 @@
 
 The canonical form leaves out what no later decision can depend on, so that there are finitely many:
 
-- Instants count from now, and one that has passed is as good as any other that has: the core compares them with now only.
-- Attempt numbers, event sequences, payloads and the texts of failures are never compared, except an attempt's number with
-  that of its own reply. What an attempt spends of a budget stays; without a limit it matters to the length of the backoff
-  only, and that stops growing.
-- Steps that the graph, their kinds and their policies do not tell apart may change places. The core walks steps in the
-  order of the definition, but two of them that are looked at in one turn stand alike at that moment.
+- Instants count from now, and one that has passed is as good as any other that has: the core compares them with now
+  only.
+- Attempt numbers, event sequences, payloads and the texts of failures are never compared, except an attempt's number
+  with that of its own reply. What an attempt spends of a budget stays; without a limit it matters to the length of
+  the backoff only, and that stops growing.
+- Steps that the graph, their kinds and their policies do not tell apart may change places. The core walks steps in
+  the order of the definition, but two of them that are looked at in one turn stand alike at that moment.
 
 What stands at the participants is part of the form whole.
 """
@@ -52,8 +53,8 @@ def _branch_step(step: StepRecord) -> StepRecord:
 
 def _branch_frontier(frontier: Frontier) -> Frontier:
     twin = object.__new__(Frontier)
-    twin._behind = frontier._behind  # noqa: SLF001  # never changed, so both may have it
-    twin._missing = frontier._missing.copy()  # noqa: SLF001  # a copy has to reach what it copies
+    twin._behind = frontier._behind  # never changed, so both may have it
+    twin._missing = frontier._missing.copy()  # a copy has to reach what it copies
     twin.ready = frontier.ready.copy()
     twin.unresolved = frontier.unresolved
     return twin
@@ -130,7 +131,7 @@ def _left(instant_ns: int | None, now_ns: int) -> int:
 
 
 def saturation(policy: Policy) -> int:
-    """From how many spent attempts on another one changes nothing: the budget is spent, or the backoff at its longest."""
+    """From how many spent attempts on another one changes nothing: it is spent, or the backoff at its longest."""
     if policy.attempts_max:
         return policy.attempts_max
     spent = 1

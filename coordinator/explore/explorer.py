@@ -1,8 +1,8 @@
 """The walk over all reachable states, breadth first, so that the first path found to anything is a shortest one.
 
 A state is forgotten once its successors are known; what stays of it is its form, where it was reached from, and which
-states lead to it without anything going wrong. That last graph answers the question of liveness: from every state an end
-can be reached if all goes well from there on (G3).
+states lead to it without anything going wrong. That last graph answers the question of liveness: from every state an
+end can be reached if all goes well from there on (G3).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Explorer:
                 for move, following in self._world.following(state):
                     self._reach(at, move, following)
         except Violation as violation:
-            self.found.violation, self.found.path = violation, self.path(at)
+            self.found.violation, self.found.path = violation, [*self.path(at), self._world.trying]
         else:
             self._check_that_all_can_end()
         self.found.states = len(self._numbers)

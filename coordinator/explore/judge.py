@@ -1,4 +1,4 @@
-"""What must hold, said a second time: from the guarantees and not from the core, so that its mistakes do not hide themselves.
+"""What must hold, said a second time: from the guarantees, so that the core's mistakes do not hide themselves.
 
 Everything here looks at what participants did and at what was journaled (`Truth`), and never at a saga's own indexes.
 """
@@ -128,7 +128,9 @@ class Judge:
         """G3: what the saga waits for has an instant or somebody who answers; or it stands."""
         stands = saga.state in (SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED, SAGA_STATE_FAILED)
         if stands != out.idle:
-            raise Violation("G3", f"{SagaState.Name(saga.state)}, and there is {'nothing' if out.idle else 'more'} to do")
+            raise Violation(
+                "G3", f"{SagaState.Name(saga.state)}, and there is {'nothing' if out.idle else 'more'} to do"
+            )
         if out.wake_ns is not None and out.wake_ns <= now_ns:
             raise Violation("G3", "it waits for an instant that has passed")
         if stands:
@@ -140,6 +142,10 @@ class Judge:
             if saga.state == SAGA_STATE_COMPENSATED:
                 if truth.compensation == Going.GIVEN_UP:
                     raise Violation("G7", f"COMPENSATED, and `{step.name}` could not be compensated")
+                if lasting and truth.effect and truth.compensation != Going.NOT_SENT:
+                    raise Violation(
+                        "G7", f"COMPENSATED, and the compensation of `{step.name}` came to nothing, silently"
+                    )
                 if lasting and truth.effect:
                     raise Violation("G4", f"COMPENSATED, and the effect of `{step.name}` stands")
                 if lasting and truth.at_work(now_ns) and not (self._barriered and truth.barred):

@@ -1,10 +1,10 @@
 """What can happen next, and how it is called.
 
-A `Move` is one thing that happens to a saga: a participant answers, time passes, somebody cancels, the coordinator dies.
-Moves that hurt are counted as failures, so that an exploration can be bounded by how many of them a path has.
+A `Move` is one thing that happens to a saga: a participant answers, time passes, somebody cancels, the coordinator
+dies. Moves that hurt are counted as failures, so that an exploration can be bounded by how many of them a path has.
 
-The participants here keep the contract. They answer truthfully: a refusal only where no effect stands. With a barrier a
-refusal covers earlier attempts, and a Compensate bars every later Execute.
+The participants here keep the contract. They answer truthfully: a refusal only where no effect stands. With a barrier
+a refusal covers earlier attempts, and a Compensate bars every later Execute.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ HEALTHY: Final = frozenset((Deed.COMPLETE, Deed.LAND, Deed.TICK, Deed.START))
 
 
 class Move(NamedTuple):
-    """One thing that happens. `told`: what the data of the saga turned out to be, one letter per question."""
+    """One thing that happens."""
 
     deed: Deed
     step: int = -1
@@ -70,6 +70,8 @@ class Move(NamedTuple):
     stopping: bool = False
     """The coordinator records the answer, and stops before it acts on it."""
     told: str = ""
+    """What the saga's data turned out to be, a letter for each step that was `asked`: see `world`."""
+    asked: tuple[int, ...] = ()
 
 
 class Flight(NamedTuple):

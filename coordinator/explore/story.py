@@ -19,12 +19,22 @@ _ANSWERS: Final = {
     Deed.LOSE: "the connection is lost",
     Deed.SLOW: "no answer in time",
 }
+_DATA: Final = {"s": "skipped", "f": "its input fails on the saga's data"}
 _OPERATIONS: Final = {OPERATION_COMPENSATE: "compensation ", OPERATION_CONFIRM: "confirmation "}
 
 
 def tell(move: Move, plan: Plan) -> str:
     """One move in words."""
-    return f"{_happening(move, plan)}{'; the coordinator stops, and comes back' if move.stopping else ''}"
+    parts = [_happening(move, plan)]
+    parts += ["the coordinator stops before it acts on that, and comes back"] if move.stopping else []
+    return "; ".join([*parts, *_data(move, plan)])
+
+
+def _data(move: Move, plan: Plan) -> Iterator[str]:
+    """What the saga's data turned out to be, where that changes its course."""
+    for index, letter in zip(move.asked, move.told, strict=True):
+        if letter in _DATA:
+            yield f"{plan.steps[index].name}: {_DATA[letter]}"
 
 
 def _happening(move: Move, plan: Plan) -> str:
@@ -37,10 +47,13 @@ def _happening(move: Move, plan: Plan) -> str:
         case deed if deed in _ANSWERS and name:
             return f"{name}: {_OPERATIONS.get(move.operation, '')}{_ANSWERS[deed]}"
         case _:
-            return move.deed.value
+            return str(move.deed.value)
 
 
 def tell_all(path: Iterable[Move], plan: Plan) -> Iterator[str]:
-    """A path in words. That a saga starts and that time passes goes without saying, unless nothing else happened."""
-    told = [tell(move, plan) for move in path if move.deed not in (Deed.START, Deed.TICK)]
-    yield from told or ["nothing goes wrong"]
+    """A path in words. That a saga starts and that time passes goes without saying."""
+    for move in path:
+        if move.deed in (Deed.START, Deed.TICK):
+            yield from _data(move, plan)
+        else:
+            yield tell(move, plan)

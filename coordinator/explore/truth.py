@@ -90,18 +90,8 @@ class Truth(NamedTuple):
         return self.compensation in (Going.DONE, Going.GIVEN_UP)
 
 
-_GOING = {
-    "step_compensated": ("compensation", Going.DONE),
-    "step_compensation_failed": ("compensation", Going.GIVEN_UP),
-    "step_confirmed": ("confirmation", Going.DONE),
-}
-
-
 def heard(truth: Truth, name: str, event: SagaEvent) -> Truth:
     """What is known of a step once an event about it is journaled; `name` is that of the event's field."""
-    if name in _GOING:
-        field, going = _GOING[name]
-        return truth._replace(**{field: going})
     match name:
         case "attempt_started":
             return _sent(truth, event.attempt_started.operation)
@@ -115,6 +105,12 @@ def heard(truth: Truth, name: str, event: SagaEvent) -> Truth:
             return truth._replace(word=Word.SKIPPED)
         case "step_rejected":
             return truth._replace(word=Word.REFUSED_IN_DOUBT if event.step_rejected.in_doubt else Word.REFUSED)
+        case "step_compensated":
+            return truth._replace(compensation=Going.DONE)
+        case "step_compensation_failed":
+            return truth._replace(compensation=Going.GIVEN_UP)
+        case "step_confirmed":
+            return truth._replace(confirmation=Going.DONE)
         case "step_stuck":
             return _stuck(truth, event.step_stuck.operation)
     return truth

@@ -19,7 +19,7 @@ from google.protobuf.any_pb2 import Any
 from coordinator.core.definition import Plan
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Begun, CancelRequested, Input, InputFailed, OutputKnown, Recovered, Replied, Skipped
-from coordinator.core.instants import from_timestamp, to_duration, to_timestamp
+from coordinator.core.instants import to_duration, to_timestamp
 from coordinator.core.limits import SECOND_NS
 from coordinator.core.outstanding import Call, Outstanding, outstanding
 from coordinator.core.state import IllegalEvent, Saga, StepRecord, apply
@@ -97,6 +97,8 @@ class World:
         self._interleaved = interleaved
         self._canon = Canon(plan)
         self._judge = Judge(plan, barriered=barriered)
+        self.trying = Move(Deed.START)
+        """The move that is being tried: where a Violation comes out of this, the one that led to it."""
         self._index = {step.name: step.index for step in plan.steps}
 
     def beginnings(self, allowance: Allowance) -> Iterator[tuple[Move, State]]:
@@ -139,6 +141,8 @@ class World:
     def _answers(self, state: State, flight: Flight) -> Iterator[tuple[Move, State]]:
         truth, kind = state.truths[flight.step], self.plan.steps[flight.step].kind
         for deed in moves.replies(flight, kind, truth, self._barriered):
+            if deed is Deed.LOSE and self.plan.steps[flight.step].in_process:
+                continue  # there is no connection
             if deed not in self._deeds or (deed not in HEALTHY and not state.allowance.failures):
                 continue
             after, reply = moves.answer(flight, deed, kind, truth, self._barriered, state.now_ns, self._hold(flight))
@@ -147,6 +151,7 @@ class World:
             move = Move(deed, flight.step, flight.operation)
             yield from self._turns(answered, move, given)
             if answered.allowance.crashes and answered.allowance.failures:
+                self.trying = move._replace(stopping=True)
                 stopped = self._advance(answered, given, _Data("", 0), stopping=True)
                 yield from self._turns(self._crashed(stopped), move._replace(stopping=True), _RECOVERED)
 
@@ -171,6 +176,12 @@ class World:
         after = self._changed(state, None, None, Deed.SLOW if flights else Deed.TICK)
         after.now_ns = max(min(instants), state.now_ns)
         expired = [flight for flight in flights if flight.deadline_ns <= after.now_ns]
+        move = Move(Deed.TICK)
+        if expired:
+            move = Move(Deed.SLOW, expired[0].step, expired[0].operation)
+        elif flights:
+            move = Move(Deed.SLOW)
+        self.trying = move
         for flight in expired:
             over = self._changed(after, flight.step, moves.over(flight, after.truths[flight.step]), Deed.TICK)
             name = self.plan.steps[flight.step].name
@@ -178,9 +189,6 @@ class World:
             after = self._advance(over, given, _Data("", 0))
             self._dispatch(after)
         after.truths = tuple(_poll_if_due(truth, after.now_ns, self.plan, i) for i, truth in enumerate(after.truths))
-        move = Move(Deed.SLOW if flights else Deed.TICK, expired[0].step if expired else -1)
-        if expired:
-            move = move._replace(operation=expired[0].operation)
         yield from self._turns(after, move, None)
 
     def _cancel(self, state: State) -> Iterator[tuple[Move, State]]:
@@ -196,12 +204,11 @@ class World:
         """Nobody awaits anything any more."""
         truths = list(state.truths)
         for flight in self.flights(state):
-            truths[flight.step] = moves.abandon(flight, truths[flight.step])
+            gives_up = moves.over if self.plan.steps[flight.step].in_process else moves.abandon
+            truths[flight.step] = gives_up(flight, truths[flight.step])
         truths = [truth._replace(poll=0, poll_at_ns=0, poll_until_ns=0) for truth in truths]
         allowance = _spent(state.allowance, Deed.CRASH)._replace(crashes=state.allowance.crashes - 1)
-        return State(
-            state.saga, tuple(truths), state.order, state.now_ns, allowance, going_back=state.going_back
-        )
+        return State(state.saga, tuple(truths), state.order, state.now_ns, allowance, going_back=state.going_back)
 
     def _changed(self, state: State, index: int | None, truth: Truth | None, deed: Deed) -> State:
         """The same moment, with one step's side of the world as it is now."""
@@ -215,6 +222,7 @@ class World:
 
     def _turns(self, state: State, move: Move, given: Input | None) -> Iterator[tuple[Move, State]]:
         """What the coordinator makes of it, for all that the saga's data may turn out to be."""
+        self.trying = move
         told = [""]
         while told:
             data = _Data(told.pop(), state.allowance.inputs)
@@ -223,7 +231,7 @@ class World:
                 after.allowance = after.allowance._replace(inputs=after.allowance.inputs - data.told.count("f"))
             told += data.others()
             self._dispatch(after)
-            yield move._replace(told=data.told), after
+            yield move._replace(told=data.told, asked=tuple(data.asked)), after
 
     def _advance(self, state: State, given: Input | None, data: _Data, *, stopping: bool = False) -> State:
         """One turn of the core, its events judged one by one; `stopping`: only what was given is recorded."""
@@ -276,7 +284,9 @@ class World:
             poll = polls.get(index)
             if poll is None and truth.poll:
                 truths[index] = truth._replace(poll_at_ns=0, poll=truth.poll if truth.poll_until_ns else 0)
-            elif poll is not None and not truth.poll_until_ns and (not truth.poll_at_ns or truth.poll != poll.operation):
+            elif (
+                poll is not None and not truth.poll_until_ns and (not truth.poll_at_ns or truth.poll != poll.operation)
+            ):
                 truths[index] = truth._replace(
                     poll=poll.operation, attempt=poll.attempt, poll_at_ns=state.now_ns + poll.every_ns
                 )
@@ -321,6 +331,7 @@ class _Data:
 
     def __init__(self, told: str, failing_max: int) -> None:
         self.told = ""
+        self.asked: list[int] = []
         self._given = told
         self._failing_max = failing_max
         self._options: list[str] = []
@@ -332,6 +343,7 @@ class _Data:
         self._options.append(f"b{'s' if step.plan.conditional else ''}{failing}")
         letter = self._given[place] if place < len(self._given) else "b"
         self.told += letter
+        self.asked.append(step.plan.index)
         match letter:
             case "s":
                 return Skipped(step.plan.name)

@@ -1,6 +1,6 @@
 """Every small definition there is: each graph, with each kind at each step, as far as the step-kind law allows.
 
-A graph stands for all that differ by the steps' names only, and for all in which the same steps wait for the same others.
+A graph stands for all that differ by the steps' names only.
 All durations are one second, so that few instants differ; budgets are two attempts, where there are any.
 """
 
