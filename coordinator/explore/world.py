@@ -160,9 +160,10 @@ class World:
 
     def _landings(self, state: State) -> Iterator[tuple[Move, State]]:
         """An Execute takes effect, and nobody hears of it, or not yet."""
-        for index, truth in enumerate(state.truths):
-            kind = self.plan.steps[index].kind
-            if truth.at_work(state.now_ns) and moves.can_land(kind, truth, self._barriered):
+        at_work = [index for index, truth in enumerate(state.truths) if truth.at_work(state.now_ns)]
+        for index in at_work if self._interleaved else at_work[:1]:
+            truth, kind = state.truths[index], self.plan.steps[index].kind
+            if moves.can_land(kind, truth, self._barriered):
                 after = self._changed(state, index, truth._replace(effect=True), Deed.LAND)
                 after.out, after.going_back = state.out, state.going_back
                 yield Move(Deed.LAND, index), after

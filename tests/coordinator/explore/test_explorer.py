@@ -1,4 +1,4 @@
-"""Every future of every small saga keeps the guarantees: G3, G4, G6, G7, G8 (all of it: `tests.coordinator.explore`)."""
+"""Every future of every small saga keeps the guarantees: G3, G4, G6, G7, G8."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_without_failures_there_is_one_path() -> None:
     walked = explorer(allowance=Allowance(crashes=0, cancels=0, inputs=0, failures=0))
     found = walked.explore()
     path = walked.path(found.states - 1)
-    assert [move.deed for move in path][0] is Deed.START
+    assert path[0].deed is Deed.START
     assert {move.deed for move in path} <= HEALTHY
     assert found.complete
 
