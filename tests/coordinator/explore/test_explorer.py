@@ -1,11 +1,13 @@
 """Every future of every small saga keeps the guarantees: G3, G4, G6, G7, G8."""
 
+from collections.abc import Callable
+
 import pytest
 
 from coordinator.core.definition import Plan
 from coordinator.explore.explorer import Explorer
 from coordinator.explore.moves import HEALTHY, Deed
-from coordinator.explore.world import UNBOUNDED, Allowance, World
+from coordinator.explore.world import UNBOUNDED, Allowance, State, World
 from tests.coordinator.explore.definitions import definition, definitions, graphs, shapes
 from tests.coordinator.explore.exhaustive import Bound, explore_all
 
@@ -33,9 +35,17 @@ def test_all_graphs_of_up_to_four_steps_are_there() -> None:
     assert sum(1 for _ in graphs(3)) == 7  # a chain of three has no shortcut
 
 
-def explorer(states_max: int = 1000, allowance: Allowance | None = None) -> Explorer:
+def ignore(_number: int, _state: State) -> None:
+    """What is reached is of no interest."""
+
+
+def explorer(
+    states_max: int = 1000,
+    allowance: Allowance | None = None,
+    visit: Callable[[int, State], None] = ignore,
+) -> Explorer:
     plan = Plan(definition((("COMPENSATABLE",), frozenset()), one_at_a_time=False))
-    return Explorer(World(plan), allowance or Allowance(), states_max=states_max)
+    return Explorer(World(plan), allowance or Allowance(), states_max=states_max, visit=visit)
 
 
 def test_it_says_when_it_had_to_stop() -> None:
@@ -54,7 +64,10 @@ def test_without_failures_there_is_one_path() -> None:
 
 def test_a_path_is_a_shortest_one() -> None:
     depth: dict[int, int] = {}
-    walked = explorer()
-    walked._visit = lambda number, _state: depth.setdefault(number, len(walked.path(number)))
+
+    def visit(number: int, _state: State) -> None:
+        depth[number] = len(walked.path(number))
+
+    walked = explorer(visit=visit)
     walked.explore()
     assert [depth[number] for number in sorted(depth)] == sorted(depth.values())
