@@ -1,8 +1,9 @@
 """The command line `saga`: runs a coordinator, and talks to one over the public contract like any other client.
 
-Everything but `serve`, `journal` and `conform`, which talks to a participant, is a gRPC client of `saga.v1` and must
-not reach into the engine or the journal: what it shows is what any client can see. Each module holds the commands of
-one subject and offers them as `commands`; a new command is a function in its subject's module and nothing else.
+Most commands are gRPC clients of `saga.v1` and must not reach into the engine or the journal: what they show is what
+any client can see. The others are `serve`, `journal`, `conform`, which talks to a participant, and `explore`, which
+works on a definition. Each module holds the commands of one subject and offers them as `commands`; a new command is a
+function in its subject's module and nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated
 import typer
 from google.protobuf.duration_pb2 import Duration
 
-from coordinator.cli import conform, definition, journal, operator, participants, saga, serve, start
+from coordinator.cli import conform, definition, explore, journal, operator, participants, saga, serve, start
 from coordinator.cli.connection import CALL_TIMEOUT_DEFAULT, SERVER_DEFAULT, Address
 from coordinator.cli.errors import EXIT_CODES_HELP, Commands
 from coordinator.cli.options import parse_address, parse_duration
@@ -57,6 +58,7 @@ def _root(
 
 app.add_typer(serve.commands)
 app.add_typer(definition.commands, name="definition")
+app.add_typer(explore.commands)
 app.add_typer(start.commands)
 app.add_typer(saga.commands)
 app.add_typer(operator.commands)

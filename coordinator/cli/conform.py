@@ -20,7 +20,7 @@ from rich.text import Text
 from coordinator.cli.connection import Address
 from coordinator.cli.errors import CommandError, ExitCode
 from coordinator.cli.options import parse_address
-from coordinator.cli.output import console, json_text, show, table, visible
+from coordinator.cli.output import show, show_json, table, visible
 from coordinator.core.instants import from_duration
 from coordinator.core.limits import SECOND_NS
 
@@ -44,16 +44,13 @@ class ReportFormat(StrEnum):
     JUNIT = "junit"
 
 
-_BY_SUFFIX: Final = {".json": ReportFormat.JSON, ".xml": ReportFormat.JUNIT}
-
-
 def _parse_target(text: str) -> str:
     """An address; port 0 stands for any free one, where the participant is started here. Raises BadParameter."""
     found = _ANY_PORT.fullmatch(text)
     return text if found and parse_address(f"{found[1]}:1") else parse_address(text)
 
 
-@commands.command(epilog="Example: saga conform 127.0.0.1:50061 --examples inventory.yaml --output conformance.xml")
+@commands.command(epilog="Example: saga conform 127.0.0.1:50061 --examples inventory.yaml --junit conformance.xml")
 def conform(
     ctx: typer.Context,
     target: Annotated[
@@ -77,13 +74,9 @@ def conform(
     running: Annotated[
         bool, typer.Option("--running", help="It runs already: do not start it, and make no check that kills it.")
     ] = False,
-    form: Annotated[
-        ReportFormat | None,
-        typer.Option("--format", help="Of the report; by default as the name of --output ends, otherwise text."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the report there, and show it as text besides."),
+    output: Annotated[ReportFormat, typer.Option("--output", "-o", help="What to write.")] = ReportFormat.TEXT,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write a report for a CI server there, besides.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Say which checks there are, and make none.")] = False,
 ) -> None:
@@ -98,7 +91,9 @@ def conform(
     address: Address = ctx.obj
     timeout_s = from_duration(address.call_timeout) / SECOND_NS
     report = _run(_with_port(target, has_start=bool(given.start) and not running), given, chosen, timeout_s, running)
-    _write(report, form, output)
+    _write(report, output)
+    if junit is not None:
+        _write_junit(report, junit)
     if not report.has_passed:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -174,33 +169,25 @@ def _needs(needs: Sequence[object]) -> str:
     return ", ".join(str(getattr(need, "name", need)).lower().replace("_", " ") for need in needs)
 
 
-def _write(report: Report, form: ReportFormat | None, output: Path | None) -> None:
+def _write(report: Report, output: ReportFormat) -> None:
     from coordinator.conform.report import to_json, to_junit
 
-    form = form or (_BY_SUFFIX.get(output.suffix, ReportFormat.TEXT) if output else ReportFormat.TEXT)
-    if form is ReportFormat.TEXT or output is not None:
-        show(*_shown(report))
-    if form is ReportFormat.TEXT and output is None:
-        return
-    text = {
-        ReportFormat.TEXT: lambda: _plain(report),
-        ReportFormat.JSON: lambda: json_text(to_json(report), indent=2) + "\n",
-        ReportFormat.JUNIT: lambda: to_junit(report),
-    }[form]()
-    if output is None:
-        typer.echo(text, nl=False)
-        return
+    match output:
+        case ReportFormat.TEXT:
+            show(*_shown(report))
+        case ReportFormat.JSON:
+            show_json(to_json(report), indent=2)
+        case ReportFormat.JUNIT:
+            typer.echo(to_junit(report), nl=False)
+
+
+def _write_junit(report: Report, file: Path) -> None:
+    from coordinator.conform.report import to_junit
+
     try:
-        output.write_text(text, encoding="utf-8")
+        file.write_text(to_junit(report), encoding="utf-8")
     except OSError as error:
         raise CommandError(f"the report cannot be written: {error}", ExitCode.USAGE) from None
-
-
-def _plain(report: Report) -> str:
-    screen = console()
-    with screen.capture() as captured:
-        screen.print(*_shown(report), sep="\n")
-    return "\n".join(line.rstrip() for line in Text.from_ansi(captured.get()).plain.splitlines()) + "\n"
 
 
 def _shown(report: Report) -> list[RenderableType]:

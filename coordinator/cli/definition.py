@@ -137,7 +137,7 @@ def _load(files: list[str]) -> tuple[list[DefinitionText], list[TextProblem]]:
     problems: list[TextProblem] = []
     for file in files:
         try:
-            text = load(*_read(file))
+            text = load(*read(file))
         except DefinitionTextError as error:
             problems += error.problems
             continue
@@ -165,7 +165,7 @@ def _children(text: DefinitionText) -> set[str]:
     return {step.action for step in text.definition.steps if step.participant == BUILT_IN}
 
 
-def _read(file: str) -> tuple[str, str]:
+def read(file: str) -> tuple[str, str]:
     """A file's text, and what problems call it."""
     try:
         return (sys.stdin.read(), "<stdin>") if file == "-" else (Path(file).read_text("utf-8"), file)

@@ -44,6 +44,7 @@ class ExitCode(IntEnum):
     COMPENSATED = 4
     FAILED = 5
     STILL_RUNNING = 6
+    INCOMPLETE = 7
     INTERRUPTED = 130
 
 
@@ -57,6 +58,7 @@ EXIT_CODES_HELP: Final = "\n\n".join(
         "4  the saga ended COMPENSATED (--wait, --follow)",
         "5  the saga stands FAILED (--wait, --follow)",
         "6  the saga was still running when --wait-timeout was over",
+        "7  explored in part only: --max-states was reached (explore)",
         "130  interrupted; the saga goes on",
     )
 )

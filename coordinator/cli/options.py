@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import Parameter, signature
@@ -105,7 +105,12 @@ def taking(options: type[Options]) -> Callable[[Callable[[typer.Context, Options
     """
     hints = get_type_hints(options, include_extras=True)
     parameters = [
-        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
         for field in fields(options)  # type: ignore[arg-type]  # mypy has no bound for "a dataclass"
     ]
 

@@ -17,14 +17,14 @@ from coordinator.conform.process import free_port
 from coordinator.conform.report import Report, Verdict
 from coordinator.conform.runner import conform
 from tests.e2e.system import run
+from tests.support.sample_files import CONFORMANCE
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_services"
-FILES = sorted(SAMPLES.glob("*/*.conformance.yaml"))
 INVENTORY = SAMPLES / "orders" / "inventory.conformance.yaml"
-FILES_HERE = [file for file in FILES if file != INVENTORY]  # that one is for the command line
+FILES_HERE = [file for file in CONFORMANCE if file != INVENTORY]  # that one is for the command line
 RUNS_AT_ONCE = 4  # each waits more than it works
 MAY_BE_SKIPPED = {Need.REFUSED, Need.PENDING, Need.COMPENSATE, Need.CONFIRM, Need.NO_CONFIRM}  # as the actions are
 
@@ -72,7 +72,7 @@ async def test_on_the_command_line_in_ci(python_in_path: None, tmp_path: Path) -
     """One run gives the table, the JUnit file and the exit code."""
     junit = tmp_path / "conformance.xml"
     command = (sys.executable, "-m", "coordinator.cli", "conform", "127.0.0.1:0")
-    ended = await run(*command, f"--examples={INVENTORY}", f"--output={junit}")
+    ended = await run(*command, f"--examples={INVENTORY}", f"--junit={junit}")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.rstrip().splitlines()[-1] == "35 passed, 0 warned, 0 failed, 3 skipped"
     suite = ElementTree.parse(junit).getroot()[0]
@@ -86,5 +86,7 @@ def test_every_service_has_its_file() -> None:
         for path in SAMPLES.glob("*/[!_]*.py")
         if "typer.run(main)" in path.read_text(encoding="utf-8")
     }
-    tried = {name for file in FILES for name in re.findall(r"python -m ([\w.]+)", file.read_text(encoding="utf-8"))}
+    tried = {
+        name for file in CONFORMANCE for name in re.findall(r"python -m ([\w.]+)", file.read_text(encoding="utf-8"))
+    }
     assert tried == services

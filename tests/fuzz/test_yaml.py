@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 from hypothesis import event, example, given
@@ -11,8 +10,9 @@ from hypothesis import event, example, given
 from coordinator.core.definition import check_structure
 from coordinator.dataflow.yamlform import DefinitionTextError, dump, load
 from tests.fuzz.tape import TAPES, Tape, profile
+from tests.support.sample_files import DEFINITIONS
 
-SAMPLES: Final = [path.read_text() for path in sorted(Path("sample_services").glob("*/*.yaml"))]
+SAMPLES: Final = [path.read_text() for path in DEFINITIONS]
 LOAD_MAX_S: Final = 10.0
 
 _BOMB: Final = "a: &a [x, x]\n" + "".join(

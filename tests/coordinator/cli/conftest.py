@@ -1,14 +1,17 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.coordinator.cli import live_command
+from coordinator.cli import app
 from tests.coordinator.cli.fake import FakeCoordinator
 from tests.coordinator.cli.fake import serving as serving_fake
-from tests.coordinator.cli.live_command import Live
 from tests.coordinator.rehearse.shop import DEFINITION, INPUT, Shop, serving
+
+Live: TypeAlias = Callable[..., Result]
+"""Rehearses the shop's definition with these further options; `given` is the input."""
 
 
 @pytest.fixture
@@ -35,6 +38,6 @@ def run(shop: Shop, file: Path) -> Iterator[Live]:
 
         def explore(*options: str, given: str = INPUT) -> Result:
             words = ["explore", str(file), "--live", "--participant", f"shop={address}", "--input", given, *options]
-            return CliRunner().invoke(live_command.app, words)
+            return CliRunner().invoke(app, words)
 
         yield explore

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coordinator.cli import rehearse_run
+from coordinator.cli import app, rehearse_run
 from coordinator.cli.errors import ExitCode
 from coordinator.cli.rehearse import LiveOptions
-from tests.coordinator.cli.live_command import app
 
 
 def test_every_option_explains_itself() -> None:

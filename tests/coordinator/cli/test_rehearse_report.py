@@ -6,8 +6,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from coordinator.cli import app
 from coordinator.cli.errors import ExitCode
-from tests.coordinator.cli.live_command import Live, app
+from tests.coordinator.cli.conftest import Live
 from tests.coordinator.rehearse.shop import INPUT, Shop
 
 

@@ -11,8 +11,7 @@ from coordinator.rehearse.checks import state_name
 from coordinator.rehearse.paths import InvalidPathError, Path, path_named, paths_of
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED
 from tests.coordinator.core.sagas import attempts, define, step
-
-SAMPLES = sorted((File(__file__).parents[3] / "sample_services").glob("*/*.yaml"))
+from tests.support.sample_files import DEFINITIONS
 
 
 def plan(*kinds: str, graph: bool = False) -> Plan:
@@ -89,7 +88,7 @@ def test_a_crash_amid_parallel_branches_may_end_either_way() -> None:
     assert path_named(parallel, "a.execute#1=reply-lost").ends == {SAGA_STATE_COMPLETED}
 
 
-@pytest.mark.parametrize("file", SAMPLES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", DEFINITIONS, ids=lambda file: file.stem)
 def test_the_paths_of_every_sample_are_the_same_every_time_and_found_by_name(file: File) -> None:
     found = Plan(load(file.read_text(encoding="utf-8"), file.name).definition)
     paths = list(paths_of(found))

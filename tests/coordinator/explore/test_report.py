@@ -1,0 +1,71 @@
+"""Where sagas end, and why somebody has to help: of small definitions it can be said by hand."""
+
+from coordinator.explore.mermaid import diagram
+from coordinator.explore.normal import ATTEMPTS_MAX, normal
+from coordinator.explore.report import Cause, Why, endless, explore
+from coordinator.explore.story import tell_all
+from coordinator.explore.world import Allowance
+from saga.v1.types_pb2 import (
+    OPERATION_COMPENSATE,
+    OPERATION_CONFIRM,
+    OPERATION_EXECUTE,
+    SAGA_STATE_COMPENSATED,
+    SAGA_STATE_COMPLETED,
+    SAGA_STATE_FAILED,
+)
+from tests.coordinator.core.sagas import attempts, define, step
+
+ONE_FAILURE = Allowance(crashes=0, cancels=0, inputs=0, failures=1)
+TRIP = normal(define(step("hold", "RESERVABLE"), step("pay", "PIVOT"), step("mail", "RETRIABLE")))
+
+
+def test_the_exploration_form_keeps_what_matters() -> None:
+    plan = normal(define(step("a", execute=attempts(7)), step("b", execute=attempts(0), timeout=60), timeout=300))
+    assert [one.policies[OPERATION_EXECUTE].attempts_max for one in plan.steps] == [ATTEMPTS_MAX, 0]
+    assert plan.timeout_ns is None
+
+
+def test_where_sagas_end() -> None:
+    report = explore(TRIP, ONE_FAILURE, states_max=10_000)
+    assert report.exploration.violation is None
+    assert set(report.states) == {SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED, SAGA_STATE_FAILED}
+    told = {"; ".join(tell_all(path, TRIP)) for path in report.outcomes.values()}
+    assert "hold: refused" in told
+    assert "hold: completed; pay: refused; hold: compensated" in told
+
+
+def test_why_an_operator_is_needed() -> None:
+    causes = set(explore(TRIP, ONE_FAILURE, states_max=10_000).causes)
+    assert causes == {Cause("hold", OPERATION_CONFIRM, Why.REFUSED)}
+    more = explore(TRIP, ONE_FAILURE._replace(failures=2), states_max=10_000)
+    assert Cause("hold", OPERATION_COMPENSATE, Why.REFUSED) in more.causes
+    assert set(more.may_stand) == {"hold"}
+
+
+def test_an_explicit_budget_behind_the_pivot_can_be_spent() -> None:
+    plan = normal(define(step("pay", "PIVOT"), step("mail", "RETRIABLE", execute=attempts(2))))
+    causes = explore(plan, ONE_FAILURE._replace(failures=2), states_max=10_000).causes
+    assert Cause("mail", OPERATION_EXECUTE, Why.SPENT) in causes
+
+
+def test_a_condition_can_be_false() -> None:
+    plan = normal(define(step("gift", when="input.gift")))
+    told = ["; ".join(tell_all(path, plan)) for path in explore(plan, ONE_FAILURE, states_max=100).outcomes.values()]
+    assert "gift: skipped" in told
+
+
+def test_what_is_tried_for_ever() -> None:
+    assert endless(TRIP) == [
+        ("hold", OPERATION_CONFIRM),
+        ("pay", OPERATION_EXECUTE),
+        ("mail", OPERATION_EXECUTE),
+    ]
+
+
+def test_the_chart_draws_the_ends_that_were_reached() -> None:
+    lines = diagram(explore(TRIP, ONE_FAILURE, states_max=10_000)).splitlines()
+    assert lines[0] == "flowchart LR"
+    assert "  step0 --> step1" in lines
+    assert "  step2 --> completed([COMPLETED])" in lines
+    assert "  step1 -. cannot be done .-> back" in lines
+    assert not any("a compensation fails" in line for line in lines)
