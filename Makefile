@@ -6,11 +6,16 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test ci lint format types floors generate generated proto clean
+.PHONY: help demo test crash sim explore chaos fuzz ci lint format types floors generate generated proto clean
 
 help:
 	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
 	@echo 'make test         run all tests'
+	@echo 'make crash        kill a coordinator at every boundary; TIMES=1: only the first time that each is reached'
+	@echo 'make sim          simulated systems with faults; SEEDS=n'
+	@echo 'make explore      every future of every small definition; STEPS=n'
+	@echo 'make chaos        money transfers while processes and connections fail; MINUTES=n SEED=n'
+	@echo 'make fuzz         hostile input to every RPC; MINUTES=n EXAMPLES=n SEED=n'
 	@echo 'make ci           lint, format check, types, architecture, contract and tests, as CI does'
 	@echo 'make generate     generate the Python of the .proto files'
 	@echo 'make format       format the code'
@@ -30,6 +35,25 @@ demo: $(RUNTIME)
 # Beside each other, because most of them wait for processes; a few at most, because those processes want cores too.
 test: $(DEV)
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
+
+crash: $(DEV)
+	$(BIN)/python -m tests.crash $(if $(TIMES),--times $(TIMES))
+
+sim: $(DEV)
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000)
+
+explore: $(DEV)
+	$(BIN)/python -m tests.coordinator.explore --steps $(or $(STEPS),4) --jobs 2
+
+chaos: $(DEV)
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),2) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(DEV)
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
+
+# --- What CI runs ---
 
 ci: lint types floors generated proto test
 

@@ -89,7 +89,7 @@ def mutated(tape: Tape) -> str:
 @given(TAPES)
 def test_g13_any_text_is_a_definition_or_has_problems_with_their_places(numbers: bytes) -> None:
     text = mutated(Tape(numbers))
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read = load(text, "fuzz.yaml")
     except DefinitionTextError as error:
@@ -103,7 +103,7 @@ def test_g13_any_text_is_a_definition_or_has_problems_with_their_places(numbers:
         for problem in check_structure(read.definition):
             assert read.locate(problem).line >= 1
         assert load(dump(read.definition), "again.yaml").definition == read.definition
-    assert time.monotonic() - begun < LOAD_MAX_S
+    assert time.process_time() - begun < LOAD_MAX_S  # a text that takes that long takes for ever
 
 
 @profile(25)

@@ -1,7 +1,6 @@
 """`saga explore`: what can become of a saga is told before one is started, and no participant is called."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -74,11 +73,9 @@ def test_a_definition_of_a_hundred_steps_is_bounded(tmp_path: Path, after: str) 
     ]
     file = tmp_path / "long.yaml"
     file.write_text("\n".join(["name: long", "input_type: shop.v1.Order", "order: GRAPH", "steps:", *steps]))
-    begun = time.process_time()
     code, out, _ = run(str(file), "--max-states", "50")
     assert code == ExitCode.INCOMPLETE
     assert "in one order only" in out
-    assert time.process_time() - begun < 30
 
 
 def test_a_registered_definition(fake: FakeCoordinator) -> None:
