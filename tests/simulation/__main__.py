@@ -83,10 +83,8 @@ def show(total: Chunk, took_s: float) -> None:
     """The counts, and what failed."""
     for name, number in sorted(total.counts.items()):
         print(f"  {name:42} {number:>12,}")
-    print(
-        f"{total.seeds:,} seeds in {took_s:.0f} s "
-        f"({total.seeds / max(took_s, 0.001):.0f}/s), {len(total.failed)} failed"
-    )
+    rate = total.seeds / max(took_s, 0.001)
+    print(f"{total.seeds:,} seeds in {took_s:.0f} s ({rate:.0f}/s), {len(total.failed)} failed")
     for seed, complaint in sorted(total.failed.items()):
         print(f"seed {seed}: {complaint}\n  reproduce: python -m tests.simulation --seed {seed}")
 

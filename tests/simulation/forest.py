@@ -35,6 +35,7 @@ from coordinator.journal.errors import JournalUnavailable, SagaNotFound
 from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Append, DefinitionVersion
 from coordinator.participants.call import Call
+from participant_sdk.errors import CallError
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.definition_pb2 import SagaDefinition
 from saga.v1.event_pb2 import SagaEvent
@@ -337,11 +338,19 @@ class Forest:
     async def _finish(self, accepted: Accepted) -> None:
         """The participant does what it accepted, and reports it; once only, as its polls say the same."""
         await asyncio.sleep(accepted.after_s)
-        if await accepted.participant.finish(accepted.saga_id, accepted.step):
+        if await self._finished(accepted):
             self.counts["reports"] += 1
             self.court.note(f"{accepted.saga_id:16} {accepted.participant.name} reports {accepted.step}")
             reply = Done(output=text("out"))
             await self._try(lambda engine: engine.report(accepted.saga_id, accepted.step, accepted.key, reply))
+
+    async def _finished(self, accepted: Accepted) -> bool:
+        """Whether its effect stands; tried again while another call has the participant's database."""
+        while True:
+            try:
+                return await accepted.participant.finish(accepted.saga_id, accepted.step)
+            except CallError:
+                await asyncio.sleep(1)
 
     # --- What goes wrong ---
 
@@ -465,4 +474,8 @@ class Forest:
         return task
 
     def _forget(self, task: asyncio.Task[Anything]) -> None:
+        """A task that failed and that nobody waits for must not go unseen."""
         self._tasks.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            assert isinstance(error, Exception)
+            self.court.complain(error)

@@ -56,6 +56,8 @@ REFUSED: Final = "refused"
 """What was accepted before is dropped; a later attempt is a new one."""
 ACCEPTED: Final = "accepted"
 """The participant finishes it of its own accord, and reports."""
+STANDING: Final = (EFFECT, CONFIRMED)
+"""Where the effect stands: whoever is asked again has nothing to do."""
 OPEN: Final = (None, ACCEPTED, REFUSED)
 """Where nothing has taken effect and nothing has been cancelled."""
 
@@ -164,7 +166,7 @@ class _Act(Action[Struct, Struct, MemoryTransaction]):
         choice = orders["choice"]
         if choice.endswith("with effect") or choice == "done":
             self._take_effect(step)
-        if choice == "refused" and self._state(step) != EFFECT:
+        if choice == "refused" and self._state(step) not in STANDING:
             self._write(step, REFUSED)
             raise Rejected("NO")
         await _pass(orders["behind"])
@@ -212,7 +214,7 @@ class _Act(Action[Struct, Struct, MemoryTransaction]):
     # --- What they write ---
 
     def _take_effect(self, step: Step[MemoryTransaction]) -> None:
-        if self._is_blind(step) or self._state(step) != EFFECT:
+        if self._is_blind(step) or self._state(step) not in STANDING:
             self._write(step, EFFECT)
 
     def _reverse(self, step: Step[MemoryTransaction], *, known: bool) -> bool:
