@@ -285,7 +285,11 @@ class FaultyDisk:
 
     def note(self, what: Any) -> None:
         """Write down that something has happened here and now, as seen by the test."""
-        self.log.append(Noted(what))
+        self.write_down(Noted(what))
+
+    def write_down(self, entry: Entry) -> None:
+        """Keep it in the log."""
+        self.log.append(entry)
 
     def struck(self, operation: Operation, name: str) -> Fault | None:
         """The fault that this operation meets. A disk that takes its orders from elsewhere has its own."""
@@ -295,12 +299,12 @@ class FaultyDisk:
         """SQLite opened a file."""
         if path.name not in self._known:
             self._known.add(path.name)
-            self.log.append(Found(path.name, path.read_bytes()))
+            self.write_down(Found(path.name, path.read_bytes()))
 
     def deleted(self, path: Path) -> None:
         """SQLite deleted a file."""
         self._known.discard(path.name)
-        self.log.append(Deleted(path.name))
+        self.write_down(Deleted(path.name))
 
 
 @contextmanager
@@ -475,7 +479,7 @@ class _Vfs:
         opened = self._opened_as(descriptor)
         if opened is not None:
             _demand(opened.disk.struck(Operation.WRITE, opened.path.name))
-            opened.disk.log.append(Written(opened.path.name, offset, data))
+            opened.disk.write_down(Written(opened.path.name, offset, data))
         return _pwrite(descriptor, data, offset)
 
     def fsync(self, descriptor: int) -> None:
@@ -483,7 +487,7 @@ class _Vfs:
         opened = self._opened_as(descriptor)
         if opened is not None:
             fault = opened.disk.struck(Operation.SYNC, opened.path.name)
-            opened.disk.log.append(Synced(opened.path.name, whole=fault is None))
+            opened.disk.write_down(Synced(opened.path.name, whole=fault is None))
             _demand(fault)
 
     def _opened_as(self, descriptor: int) -> _OpenFile | None:
@@ -503,7 +507,7 @@ class _Vfs:
         if fault is not None and not fault.done:
             amount = amount // 2 if fault.short else 0
         if amount:
-            opened.disk.log.append(Written(name, offset, ctypes.string_at(data, amount)))
+            opened.disk.write_down(Written(name, offset, ctypes.string_at(data, amount)))
             code = int(_TRANSFER(opened.real.write)(file, data, amount, offset))
             if code != _OK:
                 return code
@@ -515,7 +519,7 @@ class _Vfs:
         fault = opened.disk.struck(Operation.TRUNCATE, name)
         if fault is not None and not fault.done:
             return fault.code
-        opened.disk.log.append(Truncated(name, size))
+        opened.disk.write_down(Truncated(name, size))
         code = int(_TRUNCATE(opened.real.truncate)(file, size))
         return code if fault is None else fault.code
 
@@ -524,9 +528,9 @@ class _Vfs:
         name = opened.path.name
         fault = opened.disk.struck(Operation.SYNC, name)
         if fault is not None and not fault.done:
-            opened.disk.log.append(Synced(name, whole=False))
+            opened.disk.write_down(Synced(name, whole=False))
             return fault.code
-        opened.disk.log.append(Synced(name, whole=True))
+        opened.disk.write_down(Synced(name, whole=True))
         return _OK if fault is None else fault.code
 
 

@@ -4,8 +4,11 @@ as soon as the disk is.
 
 import asyncio
 import itertools
+import shutil
+import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -157,6 +160,37 @@ async def test_a_file_that_cannot_take_the_log_in_holds_up_no_commit(tmp_path: P
     again = await watched(directory)
     assert await again.last("a") == 59
     await again.journal.close()
+
+
+async def test_a_file_system_that_is_really_full_is_named_and_is_well_again_when_there_is_room(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "small", "1m") as small:
+        it = await watched(small)
+        await it.journal.append(start("a"))
+        filler = small / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(small).free))
+        with pytest.raises(JournalUnavailable, match="full"):
+            await it.journal.append(follow("a", 2, note="x" * 100_000))
+        assert await it.heard.get() is False
+        assert await it.last("a") == 1
+        filler.unlink()
+        assert await it.heard.get() is True
+        await it.journal.append(follow("a", 2, note="x" * 100_000))
+        await it.journal.close()
+
+
+@contextmanager
+def tmpfs(directory: Path, size: str) -> Iterator[Path]:
+    """A file system of its own; who may not mount one skips the test."""
+    directory.mkdir()
+    mounted = subprocess.run(
+        ("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", directory), capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(("umount", "--lazy", directory), check=True)
 
 
 # --- Opening ----------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from tests.coordinator.journal.builders import event, index
 from tests.support import faulty_disk
 from tests.support.faulty_disk import Entry, FaultyDisk, Noted, Synced, installed, kill, power_cut, put
 
-EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "8"))
 SEEDS = [int(os.environ["SAGA_PROPERTY_SEED"])] if "SAGA_PROPERTY_SEED" in os.environ else range(EXAMPLES)
 CUTS = 6
 NAME = "journal.db"
