@@ -17,7 +17,7 @@ from coordinator.journal.errors import JournalUnavailable, JournalUnusable
 from coordinator.journal.health import Health
 from coordinator.journal.lock import FileLock
 from coordinator.journal.port import Append, DefinitionVersion, RegisteredDefinition, Tombstone
-from coordinator.journal.sqlite_appends import encode_append, quarantine
+from coordinator.journal.sqlite_appends import encode_append, probe, quarantine
 from coordinator.journal.sqlite_database import Database, open_for_reading, open_for_writing
 from coordinator.journal.sqlite_reading import SqliteReading, prepare_lister
 from coordinator.journal.sqlite_writer import GroupWriter, WriterLimits, WriterStatistics
@@ -52,6 +52,7 @@ class SqliteJournal(SqliteReading):
                 raise JournalUnavailable(f"{resolved} cannot be opened: {error.strerror}") from error
             database = await open_for_writing(resolved)
             resources.push_async_callback(database.close)
+            await _demand_that_it_can_be_written(database, resolved)
             reader = await open_for_reading(resolved)
             resources.push_async_callback(reader.close)
             lister = await open_for_reading(resolved)
@@ -122,6 +123,14 @@ class SqliteJournal(SqliteReading):
 def _demand_one_name(path: Path) -> None:
     if path.exists() and path.stat().st_nlink > 1:
         raise JournalUnusable(f"{path} has other names (hard links), under which another coordinator could open it")
+
+
+async def _demand_that_it_can_be_written(database: Database, path: Path) -> None:
+    """Say it now, and not at the first append: what lets itself be opened cannot always be written."""
+    try:
+        await database.run(probe)
+    except sqlite3.Error as error:
+        raise JournalUnavailable(f"{path} cannot be written: {error}") from error
 
 
 def _resolve(path: str | os.PathLike[str]) -> Path:

@@ -1,14 +1,16 @@
 """Connections to a journal file: how they are set up, and whether the file is ours.
 
 SQLite is trusted with G1 only as set up here: write-ahead log, `synchronous=FULL` (NORMAL can lose acknowledged
-commits when the power fails), and one connection that writes and checkpoints. A file that is not ours, or is a newer
-program's, is left untouched. This module must not know what the tables hold.
+commits when the power fails), and one connection that writes and checkpoints; and what is found in the log at the
+start is made sure of before anybody sees it. A file that is not ours, or is a newer program's, is left untouched. This
+module must not know what the tables hold.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -29,6 +31,7 @@ T = TypeVar("T")
 APPLICATION_ID: Final = 0x53414741  # "SAGA"; `file` and SQLite's own tools show it
 SCHEMA_VERSION: Final = 3
 SQLITE_OLDEST: Final = (3, 37, 0)  # STRICT tables
+_COPIED_BYTES: Final = 1 << 20  # in one piece
 
 
 class Database(aiosqlite.Connection):
@@ -55,8 +58,14 @@ class Database(aiosqlite.Connection):
             raise
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Call `work` with the plain connection on the connection's thread."""
-        outcome = await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]  # has no annotations
+        """Call `work` with the plain connection on the connection's thread.
+
+        That SQLite found no memory is a sqlite3.Error like all that it fails with; by itself it would be a MemoryError.
+        """
+        try:
+            outcome = await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]  # has no annotations
+        except MemoryError as error:
+            raise sqlite3.OperationalError("no memory was left") from error
         return cast("T", outcome)
 
 
@@ -121,7 +130,7 @@ async def _open(
         await database.run(prepare)
     except BaseException as error:
         await database.close()
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | OSError):
             raise JournalUnavailable(f"{path} cannot be opened: {error}") from error
         raise
     return database
@@ -150,6 +159,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA fullfsync = ON")  # macOS only, where a plain fsync stops at the drive's cache
     db.execute(f"PRAGMA cache_size = -{limits.JOURNAL_CACHE_BYTES >> 10}")  # negative: KiB, not pages
     db.execute(f"PRAGMA journal_size_limit = {limits.JOURNAL_WAL_BYTES_KEPT}")
+    _make_sure_of_the_log(db, path)
     if version is None:
         db.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
@@ -157,6 +167,32 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         )
     else:
         _migrate(db, version)
+
+
+def _make_sure_of_the_log(db: sqlite3.Connection, path: Path) -> None:
+    """Write the write-ahead log once more, as it is, and sync it, before anybody sees or uses what it says (G1).
+
+    A process that was killed may have left commits that it had written and not synced, and SQLite takes them for valid.
+    Nor is another sync enough where one had failed: the system may keep showing what it never wrote to the disk, and
+    think nothing of it is left to write. Nobody else writes meanwhile, as this holds SQLite's lock for that.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        with suppress(FileNotFoundError):
+            _write_again(path.with_name(f"{path.name}-wal"))
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _write_again(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        offset = 0
+        while data := os.pread(descriptor, _COPIED_BYTES, offset):
+            offset += os.pwrite(descriptor, data, offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _migrate(db: sqlite3.Connection, version: int) -> None:

@@ -6,7 +6,8 @@ for the loop. Where nothing is left to do and no timer runs, the test is stuck a
 
 import asyncio
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
 from coordinator.core.limits import SECOND_NS
@@ -80,6 +81,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now_ns / SECOND_NS
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let no time pass inside the block, where a thread works that the loop did not start."""
+        self._jumping.threads += 1
+        try:
+            yield
+        finally:
+            self._jumping.threads -= 1
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         result: asyncio.Future[T] = super().run_in_executor(executor, func, *args)

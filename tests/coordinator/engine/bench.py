@@ -22,6 +22,7 @@ from coordinator.engine.engine import Engine
 from coordinator.engine.world import Tasks, World
 from coordinator.journal.errors import JournalUnavailable
 from coordinator.journal.memory import MemoryJournal
+from coordinator.journal.port import JournalReader
 from coordinator.participants.call import Call
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.definition_pb2 import STEP_ORDER_GRAPH, AttemptPolicy, SagaDefinition, StepDefinition
@@ -104,7 +105,7 @@ class Participants:
     The last answer of a script is given again and again. `held` calls wait until the test lets go of them.
     """
 
-    def __init__(self, journal: MemoryJournal) -> None:
+    def __init__(self, journal: JournalReader) -> None:
         self.journal = journal
         self.calls: list[Call] = []
         self.polls = 0

@@ -1,4 +1,5 @@
 # ruff: noqa: ASYNC240 - these files are small and local
+import random
 import re
 import sqlite3
 import string
@@ -24,6 +25,17 @@ from coordinator.journal.sqlite_database import (
     transaction,
 )
 from coordinator.journal.sqlite_sagas import find_saga
+from tests.support.faulty_disk import (
+    IOERR_FSYNC,
+    Fault,
+    FaultyDisk,
+    Operation,
+    Synced,
+    installed,
+    kill,
+    power_cut,
+    put,
+)
 
 OLDER = {version: (Path(__file__).parent / f"schema_{version}.sql").read_text() for version in range(1, SCHEMA_VERSION)}
 COMMENT = re.compile("--.*")
@@ -220,3 +232,32 @@ async def test_who_only_looks_leaves_an_old_an_empty_and_a_missing_file_as_it_is
     with pytest.raises(SchemaTooOld, match="version 1"):
         await open_beside(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("sync", ["not begun", "failed"])
+async def test_g1_what_a_killed_writer_left_in_the_log_is_on_the_disk_before_it_is_seen(
+    tmp_path: Path, sync: str
+) -> None:
+    """A sync that failed is not made good by another one: the system thinks that nothing is left to write."""
+    disk = FaultyDisk()
+    (tmp_path / "killed").mkdir()
+    with installed(disk):
+        first = await open_for_writing(tmp_path / "killed" / "journal.db")
+        disk.fail(Fault(Operation.SYNC, IOERR_FSYNC))
+        with pytest.raises(sqlite3.OperationalError):
+            await first.run(lambda db: db.execute("INSERT INTO descriptors VALUES ('d', x'00')"))
+        failed_at = max(place for place, entry in enumerate(disk.log) if isinstance(entry, Synced))
+        await first.close()
+    log = disk.log[: failed_at + (sync == "failed")]
+    for seed in range(10):
+        disk = FaultyDisk(log)
+        directory = put(kill(log), tmp_path / f"restarted {seed}")
+        with installed(disk):
+            second = await open_for_writing(directory / "journal.db")
+            seen = await second.run(lambda db: db.execute("SELECT count(*) FROM descriptors").fetchone())
+            cut = put(power_cut(disk.log, random.Random(seed)), tmp_path / f"cut {seed}")
+            await second.close()
+        assert seen == (1,)
+        third = await open_for_writing(cut / "journal.db")
+        assert await third.run(lambda db: db.execute("SELECT count(*) FROM descriptors").fetchone()) == seen
+        await third.close()
