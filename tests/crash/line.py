@@ -277,7 +277,7 @@ class Line:
             stub: DefinitionServiceAsyncStub = DefinitionServiceStub(channel)
             for name in [name for name in wanted if name not in self._registered]:
                 request = RegisterDefinitionRequest(definition=wanted[name])
-                async for attempt in _REGISTERING:
+                async for attempt in _REGISTERING.copy():  # one object serves one task at a time
                     with attempt:
                         response = await stub.RegisterDefinition(request, timeout=PATIENCE_S)
                 if response.definition.version != 1:
