@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from coordinator import config as configuration
+from coordinator.cli import app
 from coordinator.core.definition import check_structure
 from coordinator.dataflow.check import check
 from coordinator.dataflow.yamlform import load
@@ -19,10 +21,17 @@ from sample_services.orders.v1.orders_pb2 import OrderLine
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("sample_services/**/*.md")])
 README = (ROOT / "README.md").read_text()
+ORDER_FULFILLMENT = ROOT / "sample_services/orders/order_fulfillment.yaml"
 
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def shown(command: str) -> list[str]:
+    """The lines that the README shows after a command, those that it leaves out left out, spaces made one."""
+    [session] = [block for block in blocks(README, "console") if block.startswith(f"$ {command}")]
+    return [" ".join(line.split()) for line in session.splitlines()[1:] if line.strip() != "…"]
 
 
 def anchors(text: str) -> set[str]:
@@ -122,3 +131,9 @@ def test_every_guarantee_is_explained_and_cited_by_a_test() -> None:
     for number in range(1, 15):
         assert re.search(rf"^## G{number} ", semantics, re.MULTILINE)
         assert re.search(rf"(?<![0-9A-Za-z])[Gg]{number}(?![0-9])", tests), f"no test cites G{number}"
+
+
+def test_the_readme_shows_what_explore_says() -> None:
+    said = CliRunner().invoke(app, ["explore", str(ORDER_FULFILLMENT), "--failures", "1"])
+    lines = [" ".join(line.split()) for line in said.stdout.splitlines()]
+    assert [line for line in shown("saga explore sample_services") if line not in lines] == []
