@@ -6,12 +6,13 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test crash sim explore chaos fuzz ci lint format types floors generate generated proto clean
+.PHONY: help demo test crash faults sim explore chaos fuzz ci lint format types floors generate generated proto clean
 
 help:
 	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
 	@echo 'make test         run all tests'
 	@echo 'make crash        kill a coordinator at every boundary; TIMES=1: only the first time that each is reached'
+	@echo 'make faults       the journal on a failing disk; EXAMPLES=n'
 	@echo 'make sim          simulated systems with faults; SEEDS=n'
 	@echo 'make explore      every future of every small definition; STEPS=n'
 	@echo 'make chaos        money transfers while processes and connections fail; MINUTES=n SEED=n'
@@ -40,6 +41,11 @@ test: $(DEV)
 
 crash: $(DEV)
 	$(BIN)/python -m tests.crash $(if $(TIMES),--times $(TIMES))
+
+faults: $(DEV)
+	SAGA_PROPERTY_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/pytest tests/coordinator/journal/test_faulty_disk.py \
+		tests/coordinator/journal/test_faulty_disk_power.py tests/coordinator/engine/test_faulty_journal.py \
+		tests/e2e/test_faulty_disk.py
 
 sim: $(DEV)
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000)
