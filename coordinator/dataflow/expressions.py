@@ -26,6 +26,8 @@ from cel_expr_python.ext.ext_bindings import ExtBindings
 from cel_expr_python.ext.ext_optional import ExtOptional
 from google.protobuf.message import Message
 
+from coordinator.core import limits
+from coordinator.dataflow import cost, tree
 from coordinator.dataflow.types import Types
 
 INPUT: Final = "input"
@@ -129,13 +131,22 @@ class Expression:
     """A compiled expression; it may be evaluated any number of times.
 
     `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name.
+
+    Raises:
+        InvalidExpressionError: it costs too much, whatever the data.
     """
 
     def __init__(self, compiled: cel.Expression, variables: Collection[_Variable]) -> None:
         self._compiled = compiled
+        self._tree = tree.read(compiled.serialize())
         self.type_name = _plain(compiled.return_type().name())
         self._variables = tuple(variables)
         self.reads = tuple(variable.source for variable in variables)
+        safe_size = cost.safe_size(self._tree, len(variables))
+        if safe_size is None:
+            raise InvalidExpressionError([Fault("the expression takes too long, whatever the data", _CHEAPER)])
+        self._safe_size = safe_size
+        self._is_always_safe = safe_size == len(variables) * limits.PAYLOAD_BYTES_MAX
 
     def evaluate(self, values: Mapping[str, Message]) -> PythonAny:
         """What the expression yields: a message, a bool or a str.
@@ -143,10 +154,15 @@ class Expression:
         `values` are messages of the pool that it was compiled with. An output that may be missing may be missing there.
 
         Raises:
-            EvaluationError: the evaluation failed, or yields null.
+            EvaluationError: the evaluation failed, yields null, or could cost more than is allowed and was not begun.
         """
+        bound = self._bind(values)
+        if not self._is_always_safe:
+            self._check_cost(values)
         try:
-            value = self._compiled.eval(data=self._bind(values))
+            value = self._compiled.eval(data=bound)
+        except MemoryError:
+            raise EvaluationError("the expression needs more memory than there is") from None
         except RuntimeError as error:  # how the library says that the iteration budget is spent
             raise EvaluationError(_STATUS.sub("", str(error))) from None
         found = value.type()
@@ -155,6 +171,20 @@ class Expression:
         if found == _NULL:
             raise EvaluationError("the expression yields null")
         return value.value()
+
+    def _check_cost(self, values: Mapping[str, Message]) -> None:
+        read = [values[name] for name in self.reads if name in values]
+        size = sum(message.ByteSize() for message in read)
+        if size <= self._safe_size:
+            return
+        data = cost.measure(read, size)
+        work = cost.cost(self._tree, data).work
+        if work > limits.EXPRESSION_WORK_MAX:
+            raise EvaluationError(
+                f"not evaluated: with {data.size} bytes of data, {data.elements} elements and {data.longest} bytes in "
+                f"one text, it could take the work of {work} bytes made or read, at most "
+                f"{limits.EXPRESSION_WORK_MAX} are allowed; {_CHEAPER}"
+            )
 
     def _bind(self, values: Mapping[str, Message]) -> dict[str, PythonAny]:
         bound: dict[str, PythonAny] = {}
@@ -301,6 +331,9 @@ class Expressions:
 
 
 _A_DEFAULT: Final = "a default for where the step was skipped, for instance by `.orValue(…)`"
+
+
+_CHEAPER: Final = "let a participant do it, or have loops, joined texts and patterns work on less"
 
 
 def _new_parser() -> cel.Env:
