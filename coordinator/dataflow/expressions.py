@@ -62,6 +62,11 @@ _OPAQUE: Final = re.compile(  # string and bytes literals, raw and long ones fir
     ) | //[^\n]*""",
     re.VERBOSE | re.DOTALL,
 )
+_SIGN: Final = re.compile(r"\w+|[^\w\s]")
+_OPENING: Final = frozenset("([{")
+_CLOSING: Final = frozenset(")]}")
+_BETWEEN_OPERANDS: Final = frozenset("+-*/%<>=!&|?:,")
+_DOUBLING: Final = frozenset({"optMap", "optFlatMap"})
 
 # The library's texts.
 _ERROR_LINE: Final = re.compile(r"^(?:INVALID_ARGUMENT: )?ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
@@ -345,10 +350,34 @@ _PARSER: Final = _new_parser()
 
 def check_syntax(text: str) -> None:
     """Parses an expression without looking at its names and types. Raises InvalidExpressionError."""
+    if _expanded_size(_OPAQUE.sub(_blank, text)) > limits.EXPRESSION_BYTES_MAX:
+        raise InvalidExpressionError([Fault("too many `optMap`, one called on the other", "`optMap` inside `optMap`")])
     try:
         _PARSER.compile(text, disable_check=True)
     except RuntimeError as error:
         raise InvalidExpressionError(_faults(str(error), text)) from None
+
+
+def _expanded_size(code: str) -> int:
+    """How many words and signs the parser has to deal with.
+
+    It writes twice what `optMap` is called on, so a chain of them doubles with each, before any limit of its own.
+    """
+    before, operand = [0], [0]  # of each bracket that is open: what stands in it, but for the last operand; and that
+    for sign in _SIGN.findall(code):
+        operand[-1] += 1
+        if sign in _OPENING:
+            before.append(0)
+            operand.append(0)
+        elif sign in _CLOSING and len(operand) > 1:
+            inside = before.pop() + operand.pop()
+            operand[-1] += inside
+        elif sign in _DOUBLING:
+            operand[-1] *= 2
+        elif sign in _BETWEEN_OPERANDS:
+            before[-1] += operand[-1]
+            operand[-1] = 0
+    return sum(before) + sum(operand)
 
 
 def _wrap(text: str, optional: Iterable[_Variable]) -> str:
