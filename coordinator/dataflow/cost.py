@@ -30,7 +30,7 @@ from coordinator.core import limits
 from coordinator.dataflow.tree import Call, Constant, Fold, Kind, Literal, Name, Node, Select
 
 _ITERATIONS_MAX: Final = 10_001  # the library's budget for one evaluation, and the one that exceeds it
-_LOOKED_AT_MAX: Final = 2 * _ITERATIONS_MAX  # parts of messages; to look at one takes 1 µs
+_LOOKED_AT_MAX: Final = 5 * _ITERATIONS_MAX  # parts of messages; to look at one takes 1 to 4 µs
 _ANY: Final = "google.protobuf.Any"
 
 # Work.

@@ -28,6 +28,7 @@ from google.protobuf.message import Message
 
 from coordinator.core import limits
 from coordinator.dataflow import cost, tree
+from coordinator.dataflow.cost import Cost, Data
 from coordinator.dataflow.types import Types
 
 INPUT: Final = "input"
@@ -135,7 +136,8 @@ class _Variable:
 class Expression:
     """A compiled expression; it may be evaluated any number of times.
 
-    `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name.
+    `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name;
+    `is_always_cheap`: it may be evaluated on any data that the coordinator takes.
 
     Raises:
         InvalidExpressionError: it costs too much, whatever the data.
@@ -151,7 +153,7 @@ class Expression:
         if safe_size is None:
             raise InvalidExpressionError([Fault("the expression takes too long, whatever the data", _CHEAPER)])
         self._safe_size = safe_size
-        self._is_always_safe = safe_size == len(variables) * limits.PAYLOAD_BYTES_MAX
+        self.is_always_cheap = safe_size == len(variables) * limits.PAYLOAD_BYTES_MAX
 
     def evaluate(self, values: Mapping[str, Message]) -> PythonAny:
         """What the expression yields: a message, a bool or a str.
@@ -162,7 +164,7 @@ class Expression:
             EvaluationError: the evaluation failed, yields null, or could cost more than is allowed and was not begun.
         """
         bound = self._bind(values)
-        if not self._is_always_safe:
+        if not self.is_always_cheap:
             self._check_cost(values)
         try:
             value = self._compiled.eval(data=bound)
@@ -177,19 +179,30 @@ class Expression:
             raise EvaluationError("the expression yields null")
         return value.value()
 
+    def cost_on(self, values: Mapping[str, Message]) -> Cost:
+        """What `evaluate` can cost at most with such values."""
+        return cost.cost(self._tree, self._data(values))
+
     def _check_cost(self, values: Mapping[str, Message]) -> None:
-        read = [values[name] for name in self.reads if name in values]
-        size = sum(message.ByteSize() for message in read)
-        if size <= self._safe_size:
+        if self._size(values) <= self._safe_size:
             return
-        data = cost.measure(read, size)
+        data = self._data(values)
         work = cost.cost(self._tree, data).work
         if work > limits.EXPRESSION_WORK_MAX:
             raise EvaluationError(
-                f"not evaluated: with {data.size} bytes of data, {data.elements} elements and {data.longest} bytes in "
-                f"one text, it could take the work of {work} bytes made or read, at most "
-                f"{limits.EXPRESSION_WORK_MAX} are allowed; {_CHEAPER}"
+                f"not evaluated: on {data.size} bytes with {data.elements} elements, and with {data.longest} bytes in "
+                f"one text, it could make and read {work} bytes, and at most {limits.EXPRESSION_WORK_MAX} are allowed: "
+                f"{_CHEAPER}"
             )
+
+    def _data(self, values: Mapping[str, Message]) -> Data:
+        return cost.measure(self._read(values), self._size(values))
+
+    def _size(self, values: Mapping[str, Message]) -> int:
+        return sum(message.ByteSize() for message in self._read(values))
+
+    def _read(self, values: Mapping[str, Message]) -> list[Message]:
+        return [values[name] for name in self.reads if name in values]
 
     def _bind(self, values: Mapping[str, Message]) -> dict[str, PythonAny]:
         bound: dict[str, PythonAny] = {}
