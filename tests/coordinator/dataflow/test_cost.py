@@ -71,6 +71,7 @@ def doubled(times: int, first: str, last: str) -> str:
 COSTLY: Final = {  # what an input of a MiB makes of it: up to 43 s, and over 5.8 GB
     "doubled text": doubled(8, "input.text", "v != ''"),
     "copied in a loop": f"{numbers(1000)}.all(a, input.text.size() > 0)",
+    "copied into a list": f"{numbers(1000)}.map(a, input.text)[0] != ''",
     "searched in a loop": f"{numbers(1000)}.all(a, !input.text.contains('ab'))",
     "joined and searched in a loop": f"{numbers(1000)}.all(a, !(input.text + input.text).contains('ab'))",
     "a pattern of the data": "input.text.matches(input.text)",
