@@ -35,6 +35,7 @@ EXCLUSIVE_KEY_BYTES_MAX: Final = 256
 # Definitions.
 STEPS_MAX: Final = 1024
 EXPRESSION_BYTES_MAX: Final = 16_384
+EXPRESSION_WORK_MAX: Final = 256 << 20  # bytes that one evaluation may make or read: at most 1 or 2 s, and its memory
 EXCLUSIVE_KEYS_MAX: Final = 16
 DEFINITION_BYTES_MAX: Final = 1 << 20
 DESCRIPTOR_BYTES_MAX: Final = 4 << 20

@@ -26,6 +26,9 @@ from cel_expr_python.ext.ext_bindings import ExtBindings
 from cel_expr_python.ext.ext_optional import ExtOptional
 from google.protobuf.message import Message
 
+from coordinator.core import limits
+from coordinator.dataflow import cost, tree
+from coordinator.dataflow.cost import Cost, Data
 from coordinator.dataflow.types import Types
 
 INPUT: Final = "input"
@@ -60,6 +63,11 @@ _OPAQUE: Final = re.compile(  # string and bytes literals, raw and long ones fir
     ) | //[^\n]*""",
     re.VERBOSE | re.DOTALL,
 )
+_SIGN: Final = re.compile(r"\w+|[^\w\s]")
+_OPENING: Final = frozenset("([{")
+_CLOSING: Final = frozenset(")]}")
+_BETWEEN_OPERANDS: Final = frozenset("+-*/%<>=!&|?:,")
+_DOUBLING: Final = frozenset({"optMap", "optFlatMap"})
 
 # The library's texts.
 _ERROR_LINE: Final = re.compile(r"^(?:INVALID_ARGUMENT: )?ERROR: <input>:(-?\d+):(-?\d+): (.*)$", re.MULTILINE)
@@ -128,14 +136,24 @@ class _Variable:
 class Expression:
     """A compiled expression; it may be evaluated any number of times.
 
-    `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name.
+    `reads` names what it may look at; `type_name` is CEL's name of what it yields, of a message its full name;
+    `is_always_cheap`: it may be evaluated on any data that the coordinator takes.
+
+    Raises:
+        InvalidExpressionError: it costs too much, whatever the data.
     """
 
     def __init__(self, compiled: cel.Expression, variables: Collection[_Variable]) -> None:
         self._compiled = compiled
+        self._tree = tree.read(compiled.serialize())
         self.type_name = _plain(compiled.return_type().name())
         self._variables = tuple(variables)
         self.reads = tuple(variable.source for variable in variables)
+        safe_size = cost.safe_size(self._tree, len(variables))
+        if safe_size is None:
+            raise InvalidExpressionError([Fault("the expression takes too long, whatever the data", _CHEAPER)])
+        self._safe_size = safe_size
+        self.is_always_cheap = safe_size == len(variables) * limits.PAYLOAD_BYTES_MAX
 
     def evaluate(self, values: Mapping[str, Message]) -> PythonAny:
         """What the expression yields: a message, a bool or a str.
@@ -143,10 +161,15 @@ class Expression:
         `values` are messages of the pool that it was compiled with. An output that may be missing may be missing there.
 
         Raises:
-            EvaluationError: the evaluation failed, or yields null.
+            EvaluationError: the evaluation failed, yields null, or could cost more than is allowed and was not begun.
         """
+        bound = self._bind(values)
+        if not self.is_always_cheap:
+            self._check_cost(values)
         try:
-            value = self._compiled.eval(data=self._bind(values))
+            value = self._compiled.eval(data=bound)
+        except MemoryError:
+            raise EvaluationError("the expression needs more memory than there is") from None
         except RuntimeError as error:  # how the library says that the iteration budget is spent
             raise EvaluationError(_STATUS.sub("", str(error))) from None
         found = value.type()
@@ -155,6 +178,31 @@ class Expression:
         if found == _NULL:
             raise EvaluationError("the expression yields null")
         return value.value()
+
+    def cost_on(self, values: Mapping[str, Message]) -> Cost:
+        """What `evaluate` can cost at most with such values."""
+        return cost.cost(self._tree, self._data(values))
+
+    def _check_cost(self, values: Mapping[str, Message]) -> None:
+        if self._size(values) <= self._safe_size:
+            return
+        data = self._data(values)
+        work = cost.cost(self._tree, data).work
+        if work > limits.EXPRESSION_WORK_MAX:
+            raise EvaluationError(
+                f"not evaluated: on {data.size} bytes with {data.elements} elements, and with {data.longest} bytes in "
+                f"one text, it could make and read {work} bytes, and at most {limits.EXPRESSION_WORK_MAX} are allowed: "
+                f"{_CHEAPER}"
+            )
+
+    def _data(self, values: Mapping[str, Message]) -> Data:
+        return cost.measure(self._read(values), self._size(values))
+
+    def _size(self, values: Mapping[str, Message]) -> int:
+        return sum(message.ByteSize() for message in self._read(values))
+
+    def _read(self, values: Mapping[str, Message]) -> list[Message]:
+        return [values[name] for name in self.reads if name in values]
 
     def _bind(self, values: Mapping[str, Message]) -> dict[str, PythonAny]:
         bound: dict[str, PythonAny] = {}
@@ -303,6 +351,9 @@ class Expressions:
 _A_DEFAULT: Final = "a default for where the step was skipped, for instance by `.orValue(…)`"
 
 
+_CHEAPER: Final = "let a participant do it, or have loops, joined texts and patterns work on less"
+
+
 def _new_parser() -> cel.Env:
     return cel.NewEnv(extensions=_EXTENSIONS)
 
@@ -312,10 +363,34 @@ _PARSER: Final = _new_parser()
 
 def check_syntax(text: str) -> None:
     """Parses an expression without looking at its names and types. Raises InvalidExpressionError."""
+    if _expanded_size(_OPAQUE.sub(_blank, text)) > limits.EXPRESSION_BYTES_MAX:
+        raise InvalidExpressionError([Fault("too many `optMap`, one called on the other", "`optMap` inside `optMap`")])
     try:
         _PARSER.compile(text, disable_check=True)
     except RuntimeError as error:
         raise InvalidExpressionError(_faults(str(error), text)) from None
+
+
+def _expanded_size(code: str) -> int:
+    """How many words and signs the parser has to deal with.
+
+    It writes twice what `optMap` is called on, so a chain of them doubles with each, before any limit of its own.
+    """
+    before, operand = [0], [0]  # of each bracket that is open: what stands in it, but for the last operand; and that
+    for sign in _SIGN.findall(code):
+        operand[-1] += 1
+        if sign in _OPENING:
+            before.append(0)
+            operand.append(0)
+        elif sign in _CLOSING and len(operand) > 1:
+            inside = before.pop() + operand.pop()
+            operand[-1] += inside
+        elif sign in _DOUBLING:
+            operand[-1] *= 2
+        elif sign in _BETWEEN_OPERANDS:
+            before[-1] += operand[-1]
+            operand[-1] = 0
+    return sum(before) + sum(operand)
 
 
 def _wrap(text: str, optional: Iterable[_Variable]) -> str:

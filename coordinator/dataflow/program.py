@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 
 from coordinator.core import limits
 from coordinator.dataflow import sites
-from coordinator.dataflow.expressions import INPUT, EvaluationError, Expression, Expressions
+from coordinator.dataflow.expressions import INPUT, EvaluationError, Expression, Expressions, InvalidExpressionError
 from coordinator.dataflow.pinned import PinnedDefinition
 from coordinator.dataflow.types import PayloadError, Types, encode
 
@@ -123,10 +123,12 @@ class Program:
         return text
 
     def _evaluate(self, path: str, saga_input: Any, outputs: Mapping[str, Any]) -> PythonAny:
-        expression = self._expression(path)
         try:
+            expression = self._expression(path)
             return expression.evaluate(dict(self._values(expression.reads, saga_input, outputs)))
         except (EvaluationError, PayloadError) as error:
+            raise ExpressionFailedError(path, str(error)) from error
+        except InvalidExpressionError as error:  # it was admitted by a version of this program that allowed more
             raise ExpressionFailedError(path, str(error)) from error
 
     def _values(

@@ -162,7 +162,7 @@ async def _empty(_request: bytes, _context: Any) -> bytes:
         (_floods_trailers, False, {"UNAVAILABLE", "PROTOCOL_VIOLATION"}),
         (_invalid_details, False, {"UNAVAILABLE"}),
         (_two_answers, True, {"UNAVAILABLE", "CALL_REFUSED", "TIMED_OUT"}),
-        (_no_answer, True, {"UNAVAILABLE", "CALL_REFUSED", "TIMED_OUT"}),
+        (_no_answer, True, {"PROTOCOL_VIOLATION"}),
         (_never, False, {"TIMED_OUT"}),
         (_raises, False, {"UNAVAILABLE"}),
         (_empty, False, {"PROTOCOL_VIOLATION"}),

@@ -341,3 +341,19 @@ def test_a_map_with_messages_as_keys_is_a_fault() -> None:
     types = Types(files(proto("shop.proto", "shop", {"Text": ["text"]})))
     with pytest.raises(InvalidExpressionError, match="Unsupported map key type"):
         Expressions(types, "shop.Text", {}).compile("{input: input}", Scope("shop", (), ""), STRING)
+
+
+def test_g14_a_chain_of_optmap_is_refused_before_it_is_expanded() -> None:
+    """The parser doubles what each is called on: 20 of them took 18 s and all memory."""
+    chain = "hold" + ".optMap(h, h)" * 20 + ".hasValue()"
+    with pytest.raises(InvalidExpressionError, match="too many `optMap`"):
+        check_syntax(chain)
+    with pytest.raises(InvalidExpressionError, match="too many `optMap`"):
+        check_syntax("[(" * 9 + "hold" + ".optMap(h, h))][?0].optFlatMap(h, h)" * 9 + "]" * 9)
+
+
+def test_many_optmap_that_are_not_called_on_each_other_are_none_too_many() -> None:
+    check_syntax(" + ".join(f"s{number}.optMap(s, s.cents).orValue(1)" for number in range(20)))
+    check_syntax(
+        "'.optMap.optMap(' + hold.optMap(h, later.optMap(l, l.cents + h.cents)).orValue(1) // " + ".optMap" * 99
+    )

@@ -206,3 +206,13 @@ def test_payloads_of_another_pool_are_taken(program: Program) -> None:
     """The engine hands over what it journaled, whoever packed it."""
     assert types().pool is not program.types.pool
     assert program.accepts_input(packed("shop.v1.Order")) is None
+
+
+def test_an_expression_that_is_no_longer_admitted_fails_the_saga_and_not_the_coordinator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """G14: a version may have been registered when an expression was allowed to cost more."""
+    fresh = _program(reserve_and_charge())
+    monkeypatch.setattr(limits, "EXPRESSION_WORK_MAX", 0)
+    with pytest.raises(ExpressionFailedError, match=r"^steps\[0\]\.input: .* takes too long"):
+        fresh.step_input("reserve", ORDER, {})

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import cast
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -239,12 +239,32 @@ async def test_nothing_is_left_behind() -> None:
 
 
 async def test_g5_an_answer_that_comes_with_the_deadline_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """grpc.aio then answers None, which no participant can have sent."""
+    """grpc.aio then answers None."""
 
-    async def nothing(*_: object, **__: object) -> None: ...
+    async def nothing(*_: object, timeout: float, **__: object) -> None:
+        over = asyncio.Event()
+        asyncio.get_running_loop().call_later(timeout, over.set)
+        await over.wait()
 
     async with serving(FakeParticipant()) as target, connected(target) as channel:
         monkeypatch.setattr(channel, "_rpcs", {EXECUTE: nothing})
         with pytest.raises(CallEndedError) as ended:
-            await execute(channel)
+            await execute(channel, timeout_ns=20 * limits.MILLISECOND_NS)
     assert ended.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_g5_a_call_that_ends_well_without_a_message_answers_an_empty_one() -> None:
+    """What that means is read as of any answer: no outcome is set."""
+
+    async def no_message(_request: bytes, _context: object) -> None: ...
+
+    handlers: dict[str, Any] = {"Execute": grpc.unary_stream_rpc_method_handler(no_message)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("saga.v1.ParticipantService", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with connected(f"127.0.0.1:{port}") as channel:
+            assert await execute(channel) == b""
+    finally:
+        await server.stop(None)
