@@ -388,11 +388,15 @@ class Forest:
             case "a participant is slow":
                 self._network.slow_down(self._deeds.pick(NAMES), self._deeds.pick(OUTAGES_S))
             case "the clock is set forward":
-                length_ns = ns(self._deeds.pick(JUMPS_S))
-                self._clocks.jump(length_ns)
-                self._network.jump(length_ns)
+                await self._set_the_clock_forward(ns(self._deeds.pick(JUMPS_S)))
             case "the clock is set back":
                 self._clocks.jump(-ns(self._deeds.pick(JUMPS_S)))
+
+    async def _set_the_clock_forward(self, length_ns: int) -> None:
+        """Only when every call that was dispatched has begun: the network must know whose deadline comes nearer."""
+        await settled()
+        self._clocks.jump(length_ns)
+        self._network.jump(length_ns)
 
     async def _end_a_process(self, deed: str) -> None:
         match deed:

@@ -53,7 +53,10 @@ class Network:
     def __init__(
         self, family: Genealogy, tape: Tape, clock: LoopClock, court: Court, accepted: Callable[[Accepted], None]
     ) -> None:
-        self.participants = {name: Participant(name, court.effect, accepted, clock.now_ns) for name in NAMES}
+        self.participants = {
+            name: Participant(name, court.effect, accepted, court.last_words_refused.add, clock.now_ns)
+            for name in NAMES
+        }
         self.called = asyncio.Event()
         self.healed = False
         self.counts: Counter[str] = Counter()
@@ -140,8 +143,6 @@ class Network:
         hold_ns = self._family.hold_ns(call.context.saga_id, call.context.step)
         if hold_ns is not None and call.context.kind == STEP_KIND_RESERVABLE:
             orders["hold_until_ns"] = str(self._clock.now_ns() + hold_ns)
-        if choice == "refused" and call.operation != OPERATION_EXECUTE:
-            self._court.last_words_refused.add(call.context.saga_id)
         if choice.endswith("reported") and call.operation == OPERATION_EXECUTE:
             orders["report_after"] = self._tape.pick(REPORTS_AFTER_S)
         return orders

@@ -185,11 +185,12 @@ class _Act(Action[Struct, Struct, MemoryTransaction]):
         await _pass(orders["before"])
         choice = orders["choice"]
         noop = False
+        if choice == "refused" and self._state(step) not in (COMPENSATED, CANCELLED):  # what is done is not refused
+            self._participant.refuse_last_words(step.saga_id)
+            raise Rejected("TOO_LATE")
         if choice.endswith("with effect") or choice == "done":
             noop = self._reverse(step, known=output is not None)
         await _pass(orders["behind"])
-        if choice == "refused":
-            raise Rejected("TOO_LATE")
         if choice.startswith("pending"):
             return Pending(POLL_AFTER)
         _fail_if_told(choice)
@@ -199,13 +200,14 @@ class _Act(Action[Struct, Struct, MemoryTransaction]):
         orders = step.metadata
         await _pass(orders["before"])
         choice = orders["choice"]
+        if choice == "refused" and self._state(step) != CONFIRMED:
+            self._participant.refuse_last_words(step.saga_id)
+            raise Rejected("LAPSED")
         if (choice.endswith("with effect") or choice == "done") and (
             self._is_blind(step) or self._state(step) != CONFIRMED
         ):
             self._write(step, CONFIRMED)
         await _pass(orders["behind"])
-        if choice == "refused":
-            raise Rejected("LAPSED")
         if choice.startswith("pending"):
             return Pending(POLL_AFTER)
         _fail_if_told(choice)
@@ -283,9 +285,16 @@ class Participant:
     """One participant: processes that come and go over one disk."""
 
     def __init__(
-        self, name: str, listener: Listener, accepted: Callable[[Accepted], None], now_ns: Callable[[], int]
+        self,
+        name: str,
+        listener: Listener,
+        accepted: Callable[[Accepted], None],
+        refused: Callable[[str], None],
+        now_ns: Callable[[], int],
     ) -> None:
         self.name = name
+        self.refuse_last_words = refused
+        """Called with the saga of which a handler refuses Compensate or Confirm."""
         self._accepted = accepted
         self.log: list[Entry] = []
         """The effects of one that keeps them outside the barrier's database, in their order."""
