@@ -47,6 +47,7 @@ commands = typer.Typer()
 
 FAILURES_DEFAULT: Final = 2
 STATES_MAX_DEFAULT: Final = 200_000
+"""For definitions of up to `INTERLEAVED_STEPS_MAX` steps. With more of them states are larger, so fewer can be kept."""
 INTERLEAVED_STEPS_MAX: Final = 8
 """Of definitions with more steps, what happens at the same time is explored in one order only."""
 OUTCOMES_SHOWN_MAX: Final = 40
@@ -81,7 +82,15 @@ class Options(LiveOptions):
         int, typer.Option("--crashes", min=0, help="How many of them are crashes of the coordinator.")
     ] = 1
     cancels: Annotated[int, typer.Option("--cancels", min=0, help="How often somebody cancels on one path.")] = 1
-    max_states: Annotated[int, typer.Option("--max-states", min=1, help="Where to give up.")] = STATES_MAX_DEFAULT
+    max_states: Annotated[
+        int | None,
+        typer.Option(
+            "--max-states",
+            min=1,
+            help="Where to give up.",
+            show_default=f"{STATES_MAX_DEFAULT}; fewer for more than {INTERLEAVED_STEPS_MAX} steps",
+        ),
+    ] = None
     unbarriered: Annotated[
         bool, typer.Option("--unbarriered", help="Assume that no participant keeps the SDK's barrier.")
     ] = False
@@ -109,10 +118,11 @@ def _rehearse(options: Options) -> None:
 
 
 def _explore(definition: SagaDefinition, options: Options) -> None:
+    states_max = options.max_states or _states_max(len(definition.steps))
     report = explore_plan(
         normal(definition),
         Allowance(crashes=options.crashes, cancels=options.cancels, inputs=1, failures=options.failures),
-        states_max=options.max_states,
+        states_max=states_max,
         barriered=not options.unbarriered,
         interleaved=len(definition.steps) <= INTERLEAVED_STEPS_MAX,
     )
@@ -120,14 +130,18 @@ def _explore(definition: SagaDefinition, options: Options) -> None:
     longest = durations(Plan(definition))
     match options.output:
         case Format.TEXT:
-            show(*_as_text(report, longest, options.max_states))
+            show(*_as_text(report, longest, states_max))
         case Format.JSON:
             show_json(_as_json(report, longest), indent=2)
         case Format.MERMAID:
             typer.echo(diagram(report), nl=False)
     if not report.exploration.complete:
-        typer.echo(f"incomplete: more than {options.max_states:,} states; see --max-states, --failures", err=True)
+        typer.echo(f"incomplete: more than {states_max:,} states; see --max-states, --failures", err=True)
         raise typer.Exit(ExitCode.INCOMPLETE)
+
+
+def _states_max(steps: int) -> int:
+    return STATES_MAX_DEFAULT * INTERLEAVED_STEPS_MAX // max(steps, INTERLEAVED_STEPS_MAX)
 
 
 def definition_of(ctx: typer.Context, text: str) -> SagaDefinition:
@@ -159,8 +173,8 @@ def _check(report: Report) -> None:
 # --- Text -------------------------------------------------------------------------------------------------------------
 
 
-def _as_text(report: Report, longest: Durations, max_states: int) -> Iterator[RenderableType]:
-    yield from _head(report, max_states)
+def _as_text(report: Report, longest: Durations, states_max: int) -> Iterator[RenderableType]:
+    yield from _head(report, states_max)
     yield from _section("Where it ends", _outcomes(report))
     yield from _section("When an operator is needed", _operator(report))
     if tries := endless(report.plan):
@@ -175,13 +189,13 @@ def _section(title: str, *parts: RenderableType) -> Iterator[RenderableType]:
     yield from parts
 
 
-def _head(report: Report, max_states: int) -> Iterator[RenderableType]:
+def _head(report: Report, states_max: int) -> Iterator[RenderableType]:
     plan, exploration, allowance = report.plan, report.exploration, report.allowance
     yield Text.assemble((plan.name, "bold"), f": {_count(len(report.outcomes), 'distinct outcome')}")
     if exploration.complete:
         most = f"every path with up to {_count(allowance.failures, 'failure')}"
     else:
-        most = f"INCOMPLETE, only {max_states:,} states of the paths with up to {_count(allowance.failures, 'failure')}"
+        most = f"INCOMPLETE, only {states_max:,} states of the paths with up to {_count(allowance.failures, 'failure')}"
     order = "" if len(plan.steps) <= INTERLEAVED_STEPS_MAX else "; what happens at the same time, in one order only"
     yield Text(f"{exploration.states:,} states, {exploration.transitions:,} transitions: {most}{order}")
     yield Text(
