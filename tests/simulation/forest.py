@@ -345,7 +345,7 @@ class Forest:
             await self._try(lambda engine: engine.report(accepted.saga_id, accepted.step, accepted.key, reply))
 
     async def _finished(self, accepted: Accepted) -> bool:
-        """Whether its effect stands; tried again while another call has the participant's database."""
+        """Whether its effect stands; tried again where the participant's database is busy or its process died."""
         while True:
             try:
                 return await accepted.participant.finish(accepted.saga_id, accepted.step)

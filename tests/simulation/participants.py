@@ -354,14 +354,20 @@ class Participant:
         self._accepted(Accepted(self, step.saga_id, step.name, step.key, after_s))
 
     async def finish(self, saga_id: str, step: str) -> bool:
-        """Do what was accepted, unless it was dropped, cancelled or done meanwhile; whether its effect stands."""
+        """Do what was accepted, unless it was dropped, cancelled or done meanwhile; whether its effect stands.
+
+        CallError where another call has the database, and where the process dies meanwhile: nothing of it is there.
+        """
         if self.name not in TRANSACTIONAL:
             state = _state_in(self.log, saga_id, step)
             if state == ACCEPTED:
                 self.write(self.entry(saga_id, step, EFFECT))
             return state in (ACCEPTED, EFFECT)
-        async with self._disk.transaction(None) as transaction:
+        disk = self._disk
+        async with disk.transaction(None) as transaction:
             state = _state_in(transaction.data.values(), saga_id, step)
             if state == ACCEPTED:
                 transaction.data[f"{len(transaction.data):06}"] = self.entry(saga_id, step, EFFECT)
+        if disk is not self._disk:
+            raise CallError(grpc.StatusCode.UNAVAILABLE, "", "the process died")
         return state in (ACCEPTED, EFFECT)
