@@ -7,8 +7,9 @@ The canonical form leaves out what no later decision can depend on, so that ther
 - Attempt numbers, event sequences, payloads and the texts of failures are never compared, except an attempt's number
   with that of its own reply. What an attempt spends of a budget stays; without a limit it matters to the length of
   the backoff only, and that stops growing.
-- Steps that the graph, their kinds and their policies do not tell apart may change places. The core walks steps in
-  the order of the definition, but two of them that are looked at in one turn stand alike at that moment.
+- Steps that the graph, their kinds and their policies do not tell apart may change places, unless it matters to whoever
+  explores which of them it was. The core walks steps in the order of the definition, but two of them that are looked at
+  in one turn stand alike at that moment.
 
 What stands at the participants is part of the form whole.
 """
@@ -61,11 +62,11 @@ def _branch_frontier(frontier: Frontier) -> Frontier:
 
 
 class Canon:
-    """Makes the canonical forms of the states of one plan."""
+    """Makes the canonical forms of the states of one plan; `by_name`: no two of its steps may change places."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, by_name: bool) -> None:
         self._ordered = plan.one_at_a_time
-        self._groups = _alike(plan)
+        self._groups = [] if by_name else _alike(plan)
         self._saturated = {
             (step.index, operation): saturation(policy)
             for step in plan.steps

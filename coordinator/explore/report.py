@@ -118,7 +118,7 @@ def explore(
             for index in outcome.stands:
                 standing.setdefault(plan.steps[index].name, number)
 
-    world = World(plan, barriered=barriered, interleaved=interleaved)
+    world = World(plan, barriered=barriered, interleaved=interleaved, by_name=True)
     explorer = Explorer(world, allowance, states_max=states_max, visit=visit)
     report = Report(plan, explorer.explore(), allowance)
     in_order = sorted(ends.items(), key=lambda end: end[0].state)  # by state; in each the nearest first, as found

@@ -79,7 +79,10 @@ class State:
 
 
 class World:
-    """All that can happen to sagas of one plan. `deeds` restricts what participants can answer."""
+    """All that can happen to sagas of one plan.
+
+    `deeds` restricts what participants can answer. `by_name`: it matters which of several steps that are alike it is.
+    """
 
     def __init__(
         self,
@@ -89,13 +92,14 @@ class World:
         hold_ns: int = 0,
         deeds: frozenset[Deed] = frozenset(Deed),
         interleaved: bool = True,
+        by_name: bool = False,
     ) -> None:
         self.plan = plan
         self._barriered = barriered
         self._hold_ns = hold_ns
         self._deeds = deeds
         self._interleaved = interleaved
-        self._canon = Canon(plan)
+        self._canon = Canon(plan, by_name=by_name)
         self._judge = Judge(plan, barriered=barriered)
         self.trying = Move(Deed.START)
         """The move that is being tried: where a Violation comes out of this, the one that led to it."""

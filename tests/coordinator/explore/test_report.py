@@ -12,6 +12,8 @@ from saga.v1.types_pb2 import (
     SAGA_STATE_COMPENSATED,
     SAGA_STATE_COMPLETED,
     SAGA_STATE_FAILED,
+    STEP_STATE_COMPENSATED,
+    STEP_STATE_REJECTED,
 )
 from tests.coordinator.core.sagas import attempts, define, step
 
@@ -69,3 +71,12 @@ def test_the_chart_draws_the_ends_that_were_reached() -> None:
     assert "  step2 --> completed([COMPLETED])" in lines
     assert "  step1 -. cannot be done .-> back" in lines
     assert not any("a compensation fails" in line for line in lines)
+
+
+def test_steps_that_are_alike_are_told_apart() -> None:
+    """What a participant's author reads must name each step that it is true of, and not just one of its kind."""
+    report = explore(normal(define(step("a"), step("b"), graph=True)), ONE_FAILURE._replace(cancels=1), states_max=9_999)
+    ends = {outcome.steps for outcome in report.outcomes}
+    assert (STEP_STATE_REJECTED, STEP_STATE_COMPENSATED) in ends
+    assert (STEP_STATE_COMPENSATED, STEP_STATE_REJECTED) in ends
+    assert set(report.may_stand) == {"a", "b"}
