@@ -75,7 +75,9 @@ def test_the_chart_draws_the_ends_that_were_reached() -> None:
 
 def test_steps_that_are_alike_are_told_apart() -> None:
     """What a participant's author reads must name each step that it is true of, and not just one of its kind."""
-    report = explore(normal(define(step("a"), step("b"), graph=True)), ONE_FAILURE._replace(cancels=1), states_max=9_999)
+    report = explore(
+        normal(define(step("a"), step("b"), graph=True)), ONE_FAILURE._replace(cancels=1), states_max=9_999
+    )
     ends = {outcome.steps for outcome in report.outcomes}
     assert (STEP_STATE_REJECTED, STEP_STATE_COMPENSATED) in ends
     assert (STEP_STATE_COMPENSATED, STEP_STATE_REJECTED) in ends
