@@ -7,7 +7,8 @@ environment variable, SAGA_FAILPOINTS, arms them when the server starts:
 
     entries   ENTRY, ENTRY, …
     ENTRY     POINT=ACTION, or POINT(KEY=PATTERN KEY=PATTERN …)=ACTION where it is to count only what matches; the
-              keys are saga, step, operation and event, as far as the point knows them, the patterns those of a shell
+              keys are saga, step, operation (EXECUTE) and event (step_completed), as far as the point knows them, the
+              patterns those of a shell
     ACTION    kill           SIGKILL to this process, as `kill -9` does
               raise          the exception that a real failure of that place leads to: the point's sentence says which
               delay:LENGTH   wait (`200ms`, `2s`), and then go on
@@ -36,6 +37,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
+from saga.v1.event_pb2 import SagaEvent
 from saga.v1.types_pb2 import OPERATION_UNSPECIFIED, Operation
 
 log = logging.getLogger(__name__)
@@ -302,8 +304,12 @@ def _fits(values: Iterable[str], pattern: str) -> bool:
 
 
 def _about(sagas: Iterable[str], events: Iterable[str], step: str, operation: Operation.ValueType) -> _About:
-    name = Operation.Name(operation).removeprefix("OPERATION_")
-    return {"saga": tuple(sagas), "event": tuple(events), "step": (step,), "operation": (name,)}
+    return {"saga": tuple(sagas), "event": tuple(events), "step": (step,), "operation": (_name(operation),)}
+
+
+def _name(operation: Operation.ValueType) -> str:
+    """As it stands in an entry."""
+    return Operation.Name(operation).removeprefix("OPERATION_")
 
 
 def _due(point: Failpoint, about: _About) -> Sequence[_Entry]:
@@ -330,6 +336,10 @@ _ACTIONS: Final = "kill, raise or delay:LENGTH (`delay:200ms`), then nothing, @N
 _ENTRY: Final = re.compile(r"(?P<label>[^=()\s]+)\s*(?:\((?P<only>[^()]*)\))?\s*=\s*(?P<action>\S+)")
 _ACTION: Final = re.compile(r"(?P<name>kill|raise|delay(?=:))(?P<delay>:(?P<count>\d+)(?P<unit>ms|s))?(?P<at>@\S*)?")
 _AT: Final = re.compile(r"@(?P<first>[1-9]\d*)(?P<on>\+)?")
+_VALUES: Final[Mapping[str, Sequence[str]]] = {
+    "operation": [_name(value) for value in Operation.values() if value != OPERATION_UNSPECIFIED],
+    "event": [field.name for field in SagaEvent.DESCRIPTOR.oneofs_by_name["event"].fields],
+}
 _SECONDS: Final = {"ms": 0.001, "s": 1.0}
 
 
@@ -383,10 +393,23 @@ def _only(point: Failpoint, text: str) -> Mapping[str, str]:
         if not (equals and pattern):
             raise _Wrong(f"`{word}` is not KEY=PATTERN")
         if key not in point.knows:
-            knows = f"only {', '.join(point.knows)}" if point.knows else "nothing"
-            raise _Wrong(f"`{point.label}` cannot be narrowed by `{key}`; it can by {knows}")
+            knows = f"it can be narrowed only by {' and '.join(point.knows)}" if point.knows else "nor by anything else"
+            raise _Wrong(f"`{point.label}` cannot be narrowed by `{key}`; {knows}")
+        _require_a_fit(key, pattern)
         only[key] = pattern
     return only
+
+
+def _require_a_fit(key: str, pattern: str) -> None:
+    """A pattern that fits nothing would never act, and a test that it arms would prove nothing."""
+    known = _VALUES.get(key)
+    if known is None or any(fnmatchcase(value, pattern) for value in known):
+        return
+    # Of a word in capitals or small letters the near one is found in either.
+    near = difflib.get_close_matches(pattern.upper(), [value.upper() for value in known], n=1)
+    meant = [value for value in known if value.upper() in near]
+    hint = f"did you mean `{meant[0]}`? " if meant else ""
+    raise _Wrong(f"no {key} fits `{pattern}`; {hint}there are: {', '.join(known)}")
 
 
 def _times(at: str | None) -> tuple[int, int | None]:

@@ -90,7 +90,7 @@ def conform(
     given = _load(examples) if examples else _no_examples()
     address: Address = ctx.obj
     timeout_s = from_duration(address.call_timeout) / SECOND_NS
-    report = _run(_with_port(target, has_start=bool(given.start) and not running), given, chosen, timeout_s, running)
+    report = _run(_with_port(target, given, running=running), given, chosen, timeout_s, running)
     _write(report, output)
     if junit is not None:
         _write_junit(report, junit)
@@ -101,7 +101,7 @@ def conform(
 def _run(target: str, examples: Examples, chosen: Chosen, timeout_s: float, running: bool) -> Report:
     from coordinator.conform.commands import CommandFailed
     from coordinator.conform.examples import ExamplesError
-    from coordinator.conform.runner import Unreachable, conform
+    from coordinator.conform.runner import NoSuchAction, Unreachable, conform
 
     try:
         return asyncio.run(conform(target, examples, chosen, timeout_s=timeout_s, starts=not running))
@@ -110,7 +110,7 @@ def _run(target: str, examples: Examples, chosen: Chosen, timeout_s: float, runn
         raise CommandError(message, ExitCode.UNAVAILABLE) from None
     except ExamplesError as error:
         raise _unfit(error.problems) from None
-    except CommandFailed as error:
+    except (CommandFailed, NoSuchAction) as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
 
 
@@ -135,14 +135,16 @@ def _no_examples() -> Examples:
     return Examples()
 
 
-def _with_port(target: str, *, has_start: bool) -> str:
+def _with_port(target: str, given: Examples, *, running: bool) -> str:
     from coordinator.conform.process import free_port
 
     found = _ANY_PORT.fullmatch(target)
     if found is None:
         return target
-    if not has_start:
-        raise typer.BadParameter("port 0 is for a participant that is started here: `start` in the file is missing")
+    if running:
+        raise typer.BadParameter("port 0 and --running exclude each other: one that runs already has a port")
+    if not given.start:
+        raise typer.BadParameter("port 0 is for a participant that is started here: it needs --examples with `start`")
     return f"{found[1]}:{free_port(found[1].strip('[]'))}"
 
 

@@ -60,6 +60,7 @@ class Connection:
         self.directory = ParticipantDirectoryServiceStub(channel)
         self._address = address
         self._has_answered = False
+        self._is_looked_for = False
 
     def call(
         self, rpc: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, longer_s: float = 0
@@ -74,7 +75,7 @@ class Connection:
                 self._pause(error, failures)
                 failures += 1
             else:
-                self._has_answered = True
+                self._note_answer()
                 return response
 
     def get(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_NONE) -> pb.Saga:
@@ -96,7 +97,8 @@ class Connection:
                     request, timeout=min(left_s, _STREAM_S), wait_for_ready=self._comes_back(failures)
                 )
                 for response in stream:
-                    after, failures, self._has_answered = response.event.sequence, 0, True
+                    after, failures = response.event.sequence, 0
+                    self._note_answer()
                     yield response
             except grpc.RpcError as error:
                 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -107,6 +109,9 @@ class Connection:
             else:
                 return
 
+    def _note_answer(self) -> None:
+        self._has_answered, self._is_looked_for = True, False
+
     def _comes_back(self, failures: int) -> bool:
         """Whether to wait for a connection: gRPC works on one only while somebody does, and not in a pause."""
         return failures > 0 and self._has_answered
@@ -116,6 +121,9 @@ class Connection:
         pauses_s = _PATIENT_S if self._has_answered else _BRIEF_S
         if failures == len(pauses_s) or not is_transient(error):
             raise refusal(error, self._address.server) from error
+        if self._has_answered and not self._is_looked_for:
+            self._is_looked_for = True
+            typer.echo(f"the coordinator at {self._address.server} does not answer; looking for it", err=True)
         time.sleep(pauses_s[failures])
 
 

@@ -20,7 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from coordinator.cli.connection import Connection, connect
-from coordinator.cli.errors import code_of_state, has_stopped
+from coordinator.cli.errors import CommandError, ExitCode, code_of_state, has_stopped
 from coordinator.cli.eventline import event_line
 from coordinator.cli.options import LabelsOption, OutputOption, VersionOption, parse_duration, parse_future, unique
 from coordinator.cli.output import Format, console, show, show_json, show_line
@@ -91,20 +91,34 @@ def start(
     with connect(ctx) as server:
         found = server.call(server.definitions.GetDefinition, GetDefinitionRequest(name=definition, version=version))
         request.input.CopyFrom(no_input(found) if text is None else payload_from_json(text, found))
-        saga = server.call(server.sagas.StartSaga, request).saga
+        look = f"look with `saga get {request.saga_id}`"
+        with _where_to_look(f"the saga may have been started all the same; {look}"):
+            saga = server.call(server.sagas.StartSaga, request).saga
         if output is Format.TEXT:
             show_line(Text(saga.saga_id))
-        if follow:
-            with _display(saga, types_of(found), output) as display:
-                saga = _follow(server, saga, until_s, view, display)
-        elif wait:
-            saga = _wait(server, saga, until_s, view)
+        with _where_to_look(f"the saga was started, and goes on without this command; {look}"):
+            if follow:
+                with _display(saga, types_of(found), output) as display:
+                    saga = _follow(server, saga, until_s, view, display)
+            elif wait:
+                saga = _wait(server, saga, until_s, view)
     if output is Format.JSON and not follow:
         show_json(to_json(saga, types_of(found)), indent=2)
     elif wait and not follow:
         show(timeline(saga, time.time_ns()))
     if wait or follow:
         raise typer.Exit(code_of_state(saga.state))
+
+
+@contextmanager
+def _where_to_look(hint: str) -> Iterator[None]:
+    """Where the coordinator is lost, the hint is what its user has to know of the saga."""
+    try:
+        yield
+    except CommandError as error:
+        if error.code is not ExitCode.UNAVAILABLE:
+            raise
+        raise CommandError(str(error), error.code, [*error.details, hint]) from error
 
 
 def _wait(server: Connection, saga: pb.Saga, until_s: float, view: pb.PayloadView.ValueType) -> pb.Saga:

@@ -113,6 +113,9 @@ class Answer:
                 return f"{self.outcome} with noop"
             case Unknown(failure=failure) if self.code is grpc.StatusCode.OK:
                 return f"a reply that breaks the contract: {failure.message}"
+            case Unknown(failure=failure, answered=True) if not failure.reason:
+                # The participant's own code gave it, so it could have said why; a transport could not.
+                return f"status {self.code.name} without an ErrorInfo (its message: {failure.message})"
             case Unknown(failure=failure):
                 reason = f", reason {failure.reason}" if failure.reason else ""
                 return f"status {self.code.name}{reason}: {failure.message}"

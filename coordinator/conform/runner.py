@@ -39,6 +39,14 @@ class Unreachable(Exception):
     """Nobody answers at the target; the text says what came instead."""
 
 
+class NoSuchAction(Exception):
+    """An action was chosen that the participant does not describe."""
+
+    def __init__(self, names: Sequence[str], described: Collection[str]) -> None:
+        missing = ", ".join(f"`{name}`" for name in names)
+        super().__init__(f"there is no action {missing}; the participant describes: {', '.join(described) or 'none'}")
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """Which checks of which actions are made; empty `only` and `actions`: all."""
@@ -60,8 +68,8 @@ async def conform(
 ) -> Report:
     """Tries the participant at `target`, which is started first where the file says how and `starts`.
 
-    Errors: `Unreachable`; `ExamplesError` where the file does not fit the participant; `CommandFailed` where one of
-    its commands or queries fails.
+    Errors: `Unreachable`; `NoSuchAction`; `ExamplesError` where the file does not fit the participant; `CommandFailed`
+    where one of its commands or queries fails.
     """
     with tempfile.TemporaryDirectory(prefix="saga-conform-") as directory:
         surroundings = Surroundings(examples.directory, {"ADDRESS": target, "DIRECTORY": directory})
@@ -117,6 +125,8 @@ class _Run:
         self._check_description(description)
         types = Types(description.descriptors)
         actions = {action.name: action for action in description.actions}
+        if unknown := [name for name in self.chosen.actions if name not in actions]:
+            raise NoSuchAction(unknown, actions)
         if problems := typed_problems(self.examples, actions, types):
             raise ExamplesError(problems)
         chosen = [action for name, action in actions.items() if not self.chosen.actions or name in self.chosen.actions]

@@ -156,8 +156,15 @@ def test_it_is_said_once_and_loudly_that_they_are_armed(caplog: pytest.LogCaptur
         ("append.before=kill@0", "`@0` is not @N or @N+, with N from 1"),
         ("append.before=kill@two", "`@two` is not @N or @N+"),
         ("append.before(saga)=kill", "`saga` is not KEY=PATTERN"),
-        ("append.before(step=a)=kill", "cannot be narrowed by `step`; it can by only saga, event"),
-        ("drain.begin(saga=a)=kill", "cannot be narrowed by `saga`; it can by nothing"),
+        ("append.before(step=a)=kill", "cannot be narrowed by `step`; it can be narrowed only by saga and event"),
+        ("drain.begin(saga=a)=kill", "cannot be narrowed by `saga`; nor by anything else"),
+        (
+            "dispatch.before_call(operation=EXEC)=kill",
+            "no operation fits `EXEC`; did you mean `EXECUTE`? there are: EXECUTE, COMPENSATE, CONFIRM",
+        ),
+        ("poll.before_call(operation=confirm)=kill", "no operation fits `confirm`; did you mean `CONFIRM`? there are:"),
+        ("append.before(event=nonsense)=kill", "no event fits `nonsense`; there are: saga_created, "),
+        ("append.after(event=step_complete)=kill", "did you mean `step_completed`? there are: saga_created, "),
     ],
 )
 def test_a_text_that_is_wrong_says_what_would_be_right(text: str, problem: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tests.support.long_runs import INTERRUPTED
 
 _TESTS = Path(__file__).parent
 
@@ -32,12 +35,28 @@ def main(
         chosen = first + rounds
         print(f"seed {chosen}, {examples} requests for each test", flush=True)
         environment = {**os.environ, "SAGA_PROPERTY_EXAMPLES": str(examples), "SAGA_FUZZ_SEED": str(chosen)}
-        ended = subprocess.run([sys.executable, "-m", "pytest", str(_TESTS)], env=environment, check=False)
-        if ended.returncode:
+        try:
+            code = _round(environment)
+        except KeyboardInterrupt:
+            print(f"interrupted; {rounds} whole rounds from seed {first} on: nothing was found")
+            raise typer.Exit(INTERRUPTED) from None
+        if code:
             print(f"again: python -m tests.fuzz --seed {chosen} --examples {examples}")
-            raise typer.Exit(ended.returncode)
+            raise typer.Exit(code)
         rounds += 1
     print(f"{rounds} rounds with the seeds {first} to {first + rounds - 1}: nothing was found")
+
+
+def _round(environment: dict[str, str]) -> int:
+    """Runs the tests once and returns pytest's exit code. Interrupted, it lets pytest end its servers first."""
+    # In a session of its own: pytest must hear of Ctrl-C once only, or it leaves the tests' clean-up half done.
+    process = subprocess.Popen([sys.executable, "-m", "pytest", str(_TESTS)], env=environment, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
 
 
 if __name__ == "__main__":

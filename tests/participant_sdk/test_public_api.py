@@ -1,4 +1,4 @@
-"""What writing a participant must feel like (DESIGN §6): the snippet, type-checked like every test, and run.
+"""What writing a participant must feel like: the snippet, type-checked like every test, and run.
 
 Each `type: ignore` below is a mistake that mypy must catch: were it not caught, mypy would call the ignore unused.
 """

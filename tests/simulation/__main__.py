@@ -1,6 +1,6 @@
 """`python -m tests.simulation`: many seeds on several processes, or one with its transcript.
 
-Exit code 1 where a seed failed; it is named with how to reproduce it.
+Exit code 1 where a seed failed; it is named with how to reproduce it. 130 where the run was interrupted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing import active_children
 
 from tests.simulation.seeds import Run, run, without_collections
+from tests.support.long_runs import INTERRUPTED, at_least_one, interrupts_held_back
 
 CHUNK = 100
 PROGRESS_S = 5.0
@@ -49,26 +51,34 @@ def chunk(first: int, length: int) -> Chunk:
     return made
 
 
-def many(first: int, seeds: int | None, minutes: float | None, jobs: int) -> Chunk:
-    """Seeds until there are enough, or the time is over, or one fails."""
-    total, began_s = Chunk(), time.monotonic()
+def many(first: int, seeds: int | None, minutes: float | None, jobs: int, total: Chunk) -> None:
+    """Seeds until there are enough, or the time is over, or one fails. `total` has at any time what came so far."""
+    began_s = time.monotonic()
     until_s = began_s + 60 * minutes if minutes is not None else float("inf")
     rest = _chunks(first, seeds)
     shown_s = began_s
-    with ProcessPoolExecutor(jobs) as pool:
+    pool = ProcessPoolExecutor(jobs)
+    try:
         under_way: set[Future[Chunk]] = set()
         while True:
             goes_on = not total.failed and time.monotonic() < until_s
             while goes_on and len(under_way) < 2 * jobs and (next_chunk := next(rest, None)) is not None:
-                under_way.add(pool.submit(chunk, *next_chunk))
+                with interrupts_held_back():  # the first one starts the workers
+                    under_way.add(pool.submit(chunk, *next_chunk))
             if not under_way:
-                return total
+                return
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             for each in done:
                 total.add(each.result())
             if time.monotonic() - shown_s >= PROGRESS_S:
                 shown_s = time.monotonic()
                 print(f"{total.seeds} seeds, {total.seeds / (shown_s - began_s):.0f}/s", flush=True)
+    except KeyboardInterrupt:
+        for worker in active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _chunks(first: int, seeds: int | None) -> Iterator[tuple[int, int]]:
@@ -100,18 +110,25 @@ def one(seed: int) -> Run:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, help="how many (1000 where no time is said)")
+    parser.add_argument("--seeds", type=at_least_one, help="how many (1000 where no time is said)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
     parser.add_argument("--seed", type=int, help="this one alone, with its transcript")
     parser.add_argument("--minutes", type=float, help="for how long")
-    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--jobs", type=at_least_one, default=2, help="processes")
     given = parser.parse_args()
     if given.seed is not None:
         return 1 if one(given.seed).complaint else 0
     seeds = given.seeds if given.seeds is not None or given.minutes is not None else 1000
     began_s = time.monotonic()
-    total = many(given.first, seeds, given.minutes, given.jobs)
+    total, is_interrupted = Chunk(), False
+    try:
+        many(given.first, seeds, given.minutes, given.jobs, total)
+    except KeyboardInterrupt:
+        is_interrupted = True
     show(total, time.monotonic() - began_s)
+    if is_interrupted:
+        print("interrupted; these are the counts so far")
+        return INTERRUPTED
     return 1 if total.failed else 0
 
 

@@ -91,7 +91,7 @@ CHECKS: Final = (
     Check(
         "compensate-overlapping",
         f"{limits.OVERLAPPING_CALLS} attempts of Compensate at once compensate once.",
-        "G2; DESIGN 5, overlapping calls on one row wait for each other",
+        f"G2; {_TABLE}",
         _NEEDS,
         of_action=compensate_overlapping,
     ),
@@ -112,7 +112,7 @@ CHECKS: Final = (
     Check(
         "compensate-overtakes",
         "After an Execute and a Compensate that overlap no effect stands, and none comes late.",
-        "G8; DESIGN 5, overlapping calls on one row wait for each other",
+        f"G8; {_TABLE}",
         _NEEDS,
         of_action=compensate_overtakes,
     ),

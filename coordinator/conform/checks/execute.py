@@ -137,7 +137,7 @@ CHECKS: Final = (
     Check(
         "execute-overlapping",
         f"{limits.OVERLAPPING_CALLS} attempts at once have one effect and one reply.",
-        "G2; DESIGN 5, overlapping calls on one row wait for each other",
+        f"G2; {_TABLE}",
         _INPUT,
         of_action=execute_overlapping,
     ),
@@ -179,7 +179,7 @@ CHECKS: Final = (
     Check(
         "key-reordered",
         "The same input with its fields in another order is the same request; advised.",
-        "DESIGN 5, compared decoded; participants.md, In another language",
+        "participants.md, In another language",
         _INPUT,
         of_action=key_reordered,
     ),

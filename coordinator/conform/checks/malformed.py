@@ -125,7 +125,7 @@ def _padding(size: int) -> bytes:
 
 
 _INPUT: Final = (Need.INPUT,)
-_G13: Final = "G13; DESIGN 4, How a reply is read"
+_G13: Final = "G13; semantics.md, G5 (the table of replies)"
 
 CHECKS: Final = (
     Check(

@@ -74,7 +74,7 @@ CHECKS: Final = (
     Check(
         "rejected",
         "A refused input is rejected with its reason; attempts up to it get the same reply, a later one runs anew.",
-        f"DESIGN 4, How a reply is read; {_TABLE}",
+        f"G5; {_TABLE}",
         (Need.REFUSED,),
         of_action=rejected,
     ),
@@ -102,7 +102,7 @@ CHECKS: Final = (
     Check(
         "hold-until",
         "Where a hold says until when, that is a time to come.",
-        "participant.proto, Completed.hold_until; DESIGN 5, rule 5",
+        "participant.proto, Completed.hold_until",
         (Need.INPUT, Need.CONFIRM),
         of_action=hold_until,
     ),

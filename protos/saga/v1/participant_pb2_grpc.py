@@ -34,7 +34,11 @@ class ParticipantServiceStub(object):
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     def __init__(self, channel):
@@ -79,7 +83,11 @@ class ParticipantServiceServicer(object):
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     def Execute(self, request, context):
@@ -162,7 +170,11 @@ class ParticipantService(object):
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     @staticmethod

@@ -35,7 +35,11 @@ class ParticipantServiceStub:
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     @_typing.overload
@@ -63,7 +67,11 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -87,7 +95,11 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
     attempts has been answered or its deadline has passed, and may still overtake one on the network:
     Compensate without its Execute must succeed and bar that Execute for good.
 
-    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it.
+    The idempotency key also travels as gRPC metadata `idempotency-key`, and `traceparent` with it. A key that comes with
+    another action or another input than before is answered FAILED_PRECONDITION, reason KEY_REUSED.
+
+    The reason of a status is google.rpc.ErrorInfo.reason in the details of a google.rpc.Status, which travels as trailing
+    metadata `grpc-status-details-bin`. The status's message is for people.
     """
 
     @_abc_1.abstractmethod

@@ -1,4 +1,4 @@
-"""The operator's RPCs and CompleteStep, over a real socket (DESIGN §5, rules 7 and 8)."""
+"""The operator's RPCs and CompleteStep, over a real socket."""
 
 from typing import Any as Anything
 

@@ -122,7 +122,8 @@ def test_the_checks_are_listed() -> None:
         (("nowhere",), "is no address"),
         (("127.0.0.1:1", "--only=nothing"), "there is no check `nothing`"),
         (("127.0.0.1:1", "--skip=nothing"), "there is no check `nothing`"),
-        (("127.0.0.1:0",), "port 0 is for a participant that is started here"),
+        (("127.0.0.1:0",), "port 0 is for a participant that is started here: it needs --examples with `start`"),
+        (("127.0.0.1:0", "--running"), "port 0 and --running exclude each other"),
         (("127.0.0.1:1", "--examples=nowhere.yaml"), "nowhere.yaml cannot be read"),
     ],
 )
@@ -145,6 +146,13 @@ def test_a_file_that_is_wrong_is_wrong_usage(target: str, tmp_path: Path) -> Non
     result = run(target, f"--examples={file}", "--only=execute")
     assert result.exit_code == ExitCode.USAGE
     assert result.stderr == "error: `exit 3` ended with code 3: it printed nothing\n"
+
+
+@pytest.mark.parametrize("name", ["Nope", "hold"])
+def test_an_action_that_is_not_there_is_wrong_usage(target: str, name: str) -> None:
+    result = run(target, "--action=Hold", f"--action={name}")
+    assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
+    assert result.stderr == f"error: there is no action `{name}`; the participant describes: Hold, Note\n"
 
 
 def test_where_nobody_answers() -> None:

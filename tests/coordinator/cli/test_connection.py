@@ -117,3 +117,17 @@ def test_a_watch_ends_when_its_time_is_over(fake: FakeCoordinator) -> None:
 def test_pages_follow_their_tokens() -> None:
     pages = {"": ([1, 2], "b"), "b": ([], "c"), "c": ([3], "")}
     assert list(paged(lambda token: pages[token])) == [1, 2, 3]
+
+
+def test_that_a_coordinator_is_looked_for_is_said_once_for_each_outage(
+    fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = pb.GetSagaResponse(saga=saga())
+    fake.answers["GetSaga"] = [GONE, found, GONE, GONE, found, GONE, found]
+    server = connected(fake)
+    server.get("order-42")
+    assert capsys.readouterr().err == "", "one that never answered is not waited for"
+    line = f"the coordinator at {fake.address} does not answer; looking for it\n"
+    for _outage in range(2):
+        server.get("order-42")
+        assert capsys.readouterr().err == line

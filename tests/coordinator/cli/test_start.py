@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from coordinator.cli import connection
 from coordinator.cli.errors import ExitCode
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import event_pb2 as events
@@ -271,3 +272,22 @@ def on_terminal(fake: FakeCoordinator, *arguments: str, **environment: str) -> t
     finally:
         os.close(master)
     return written.decode(), process.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("rpc", "hint"),
+    [
+        ("StartSaga", "the saga may have been started all the same; look with `saga get order-42`"),
+        ("WatchSaga", "the saga was started, and goes on without this command; look with `saga get order-42`"),
+    ],
+)
+def test_who_loses_the_coordinator_learns_how_to_look_for_the_saga(
+    starting: FakeCoordinator, monkeypatch: pytest.MonkeyPatch, rpc: str, hint: str
+) -> None:
+    monkeypatch.setattr(connection, "_PATIENT_S", (0.01,) * 2)
+    starting.answers[rpc] = [GONE] if rpc == "StartSaga" else [[GONE]]
+    result = starting.run(*START, "--id", "order-42", "--follow")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    outage, *_error, last = result.stderr.splitlines()
+    assert outage == f"the coordinator at {starting.address} does not answer; looking for it"
+    assert last == f"  {hint}"

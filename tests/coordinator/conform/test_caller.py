@@ -6,12 +6,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from coordinator.conform.caller import Caller, DescribeFailed
+from coordinator.conform.caller import Answer, Caller, DescribeFailed
 from coordinator.conform.commands import Surroundings
 from coordinator.conform.examples import ActionExamples, Input, Place
 from coordinator.conform.subject import Subject
 from coordinator.conform.trial import Trial
 from coordinator.dataflow.types import Types
+from coordinator.participants.replies import read_status
 from saga.v1.participant_pb2 import DescribeResponse
 from saga.v1.types_pb2 import OPERATION_EXECUTE
 from tests.coordinator.conform.wrong_participant import serving
@@ -51,6 +52,16 @@ async def test_a_status_is_shown_with_its_reason(subject: Subject) -> None:
     assert (torn.outcome, torn.reason, torn.is_retryable) == ("", "INVALID_REQUEST", False)
     assert str(torn) == "status INVALID_ARGUMENT, reason INVALID_REQUEST: INVALID_REQUEST"
     assert torn.sent.grpcurl(subject.types).endswith(f"JSON cannot show, idempotency-key {subject.key}")
+
+
+def test_a_status_of_the_participants_own_without_a_reason_is_shown_as_such(subject: Subject) -> None:
+    def shown(code: grpc.StatusCode) -> str:
+        sent = subject.request(OPERATION_EXECUTE)
+        return str(Answer(sent, code, b"", read_status(sent.call, code, "KEY_REUSED")))
+
+    own = shown(grpc.StatusCode.FAILED_PRECONDITION)
+    assert own == "status FAILED_PRECONDITION without an ErrorInfo (its message: KEY_REUSED)"
+    assert shown(grpc.StatusCode.UNAVAILABLE) == "status UNAVAILABLE: KEY_REUSED"
 
 
 async def test_a_call_can_be_repeated_by_hand(subject: Subject) -> None:

@@ -1,4 +1,4 @@
-"""What operators and participants may say beside answering calls: DESIGN §5, rules 7 and 8."""
+"""What operators and participants may say beside answering calls."""
 
 import pytest
 from google.protobuf.any_pb2 import Any

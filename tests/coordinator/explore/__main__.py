@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 from coordinator.explore.world import UNBOUNDED, Allowance
-from tests.coordinator.explore.exhaustive import Bound, explore_all
+from tests.coordinator.explore.exhaustive import Bound, Counts, explore_each
+from tests.support.long_runs import INTERRUPTED, at_least_one
 
 # Sagas of more steps have too many paths to walk all of them: fewer things may go wrong on one path.
 BOUNDS = {
@@ -17,20 +19,29 @@ BOUNDS = {
 }
 
 
-def main() -> None:
+def main() -> int:
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, choices=BOUNDS, default=3, help="definitions of up to so many steps")
     parser.add_argument("--only", action="store_true", help="definitions of exactly so many steps")
     parser.add_argument("--failures", type=int, help=f"on one path, in place of the default; {UNBOUNDED}: any number")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=at_least_one, default=1)
     given = parser.parse_args()
     for size in range(given.steps if given.only else 1, given.steps + 1):
         bound = BOUNDS[size]
         if given.failures is not None:
             bound = Bound(bound.allowance._replace(failures=given.failures), bound.barriered)
-        begun = time.monotonic()
-        counts = explore_all(size, bound, given.jobs)
-        print(f"{size} steps, {told(bound)}: {counts}, {time.monotonic() - begun:.0f} s", flush=True)
+        begun_s, counts, is_interrupted = time.monotonic(), Counts(), False
+        try:
+            for each in explore_each(size, bound, given.jobs):
+                counts.add(each)
+        except KeyboardInterrupt:
+            is_interrupted = True
+        print(f"{size} steps, {told(bound)}: {counts}, {time.monotonic() - begun_s:.0f} s", flush=True)
+        if is_interrupted:
+            print(f"interrupted; of {size} steps these are the counts so far")
+            return INTERRUPTED
+    return 0
 
 
 def told(bound: Bound) -> str:
@@ -42,4 +53,4 @@ def told(bound: Bound) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

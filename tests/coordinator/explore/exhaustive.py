@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import Pool
@@ -13,6 +13,7 @@ from coordinator.explore.story import tell
 from coordinator.explore.world import Allowance, World
 from saga.v1.definition_pb2 import SagaDefinition
 from tests.coordinator.explore.definitions import definitions, told
+from tests.support.long_runs import interrupts_held_back
 
 STATES_MAX = 2_000_000
 
@@ -34,6 +35,7 @@ class Counts:
     transitions: int = 0
 
     def add(self, other: Counts) -> None:
+        """Both together."""
         self.definitions += other.definitions
         self.states += other.states
         self.transitions += other.transitions
@@ -57,17 +59,13 @@ def explore(definition: SagaDefinition, bound: Bound) -> Counts:
     return counts
 
 
-def explore_all(size: int, bound: Bound, jobs: int = 1) -> Counts:
-    """Explores every definition of that many steps."""
-    total = Counts()
-    for counts in _each(definitions(size), bound, jobs):
-        total.add(counts)
-    return total
-
-
-def _each(found: Iterable[SagaDefinition], bound: Bound, jobs: int) -> Iterator[Counts]:
+def explore_each(size: int, bound: Bound, jobs: int = 1) -> Iterator[Counts]:
+    """Explores the definitions of that many steps, and yields the counts of each when it is done."""
+    found = definitions(size)
     if jobs == 1:
         yield from (explore(definition, bound) for definition in found)
         return
-    with Pool(jobs) as pool:
+    with interrupts_held_back():
+        pool = Pool(jobs)
+    with pool:
         yield from pool.imap_unordered(partial(explore, bound=bound), found, chunksize=4)

@@ -1,4 +1,4 @@
-"""The barrier's contract (DESIGN §5, "The barrier"), for every store: each sentence is a test."""
+"""The barrier's contract, for every store: each sentence is a test."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
