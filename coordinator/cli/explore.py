@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from itertools import groupby
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Final
 from typing import Any as PythonAny
 
 import typer
-from click.core import ParameterSource
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -126,11 +125,16 @@ def _check_that_options_fit(ctx: typer.Context, *, live: bool) -> None:
     given = [
         max(parameter.opts, key=len)
         for parameter in ctx.command.params
-        if parameter.name in wrong and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if parameter.name in wrong and _is_given(ctx, parameter.name)
     ]
     if given:
         fit = "not with --live" if live else "only with --live"
         raise CommandError(f"{', '.join(given)}: {fit}", ExitCode.USAGE)
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"  # by name: typer exports no such enum
 
 
 def _rehearse(options: Options) -> None:

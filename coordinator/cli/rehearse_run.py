@@ -213,7 +213,7 @@ def _line(problem: Problem) -> str:
 
 
 class _Progress:
-    """On a terminal a bar; elsewhere a line for each of the first paths that fail. On the standard error, either way."""
+    """On a terminal a bar; elsewhere lines for the first paths that fail. On the standard error, either way."""
 
     def __init__(self, count: int) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
