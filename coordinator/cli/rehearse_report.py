@@ -14,7 +14,8 @@ import typer
 from coordinator.cli.output import Format, short_name, show, show_json, table, visible
 from coordinator.cli.payloads import Json
 from coordinator.cli.rehearse import LiveOptions
-from coordinator.cli.rehearse_run import Found
+from coordinator.cli.rehearse_run import FAILURES_SHOWN_MAX, Found
+from coordinator.cli.words import count
 from coordinator.rehearse.checks import describe
 from coordinator.rehearse.rehearsal import Rehearsed
 from saga.v1.types_pb2 import SagaState
@@ -29,26 +30,30 @@ def show_report(found: Found, definition_file: str, options: LiveOptions, output
     for line in _summary(found, options):
         typer.echo(visible(line))
     if found.failed:
+        shown = found.failed[:FAILURES_SHOWN_MAX]
         typer.echo("")
-        show(table(("FAILED PATH", "SAGA", "STATE", "VIOLATED"), _rows(found.failed)))
+        show(table(("FAILED PATH", "SAGA", "STATE", "VIOLATED"), _rows(shown)))
         typer.echo("\nrepeat one of them:")
-        for each in found.failed:
+        for each in shown:
             typer.echo(f"  {visible(_repeating(command, each))}")
+        if more := len(found.failed) - len(shown):
+            typer.echo(f"and {more:,} more: -o json has all")
     else:
         typer.echo("everything holds on every path that was rehearsed")
 
 
 def _summary(found: Found, options: LiveOptions) -> Iterator[str]:
     states = ", ".join(f"{count} {state}" for state, count in found.states.items())
-    yield f"{found.definition}: {len(found.paths)} paths, a saga each, in {found.seconds:.1f} s: {states}"
-    yield f"{found.injected} failures made, {found.calls} calls sent; {len(found.failed)} paths failed"
+    yield f"{found.definition}: {count(len(found.paths), 'path')}, a saga each, in {found.seconds:.1f} s: {states}"
+    made, sent = count(found.injected, "failure"), count(found.calls, "call")
+    yield f"{made} made, {sent} sent; {count(len(found.failed), 'path')} failed"
     if found.cut:
         yield f"there are more paths: --max-paths {options.max_paths} cut them off"
     yield "backoffs were shortened; deadlines of the saga and its steps were left out"
-    for reason, count in Counter(_refusals(found)).most_common():
-        yield f"{count} sagas went back by themselves: {reason}"
+    for reason, times in Counter(_refusals(found)).most_common():
+        yield f"{count(times, 'saga')} went back by {'itself' if times == 1 else 'themselves'}: {reason}"
     if unreached := [each for each in found.paths if each.not_reached]:
-        yield f"on {len(unreached)} paths a failure was not reached, for instance {unreached[0].path.name}"
+        yield f"on {count(len(unreached), 'path')} a failure was not reached, for instance {unreached[0].path.name}"
 
 
 def _refusals(found: Found) -> Iterator[str]:

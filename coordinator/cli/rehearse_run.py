@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Final
 
 from google.protobuf.any_pb2 import Any
 from rich.console import Console
@@ -44,6 +45,9 @@ from coordinator.rehearse.shortened import shortened
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1.definition_pb2 import GetDefinitionResponse
 from saga.v1.types_pb2 import SagaState
+
+FAILURES_SHOWN_MAX: Final = 10
+"""Of the paths that failed. The first of them mostly tell why all the others did; JSON has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +213,7 @@ def _line(problem: Problem) -> str:
 
 
 class _Progress:
-    """On a terminal a bar; elsewhere a line for every path that fails. On the standard error, either way."""
+    """On a terminal a bar; elsewhere lines for the first paths that fail. On the standard error, either way."""
 
     def __init__(self, count: int) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -222,6 +226,7 @@ class _Progress:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
+        self._failed = 0
         self._task = self._bar.add_task("rehearsing", total=count)
 
     def __enter__(self) -> _Progress:
@@ -230,9 +235,13 @@ class _Progress:
 
     def __exit__(self, *_exception: object) -> None:
         self._bar.stop()
+        if (more := self._failed - FAILURES_SHOWN_MAX) > 0:
+            self._console.print(f"failed: and {more:,} more")
 
     def done(self, rehearsed: Rehearsed) -> None:
         """One more."""
         self._bar.advance(self._task)
         if rehearsed.violations:
-            self._console.print(f"failed: {rehearsed.path.name}")
+            self._failed += 1
+            if self._failed <= FAILURES_SHOWN_MAX:
+                self._console.print(f"failed: {rehearsed.path.name}")

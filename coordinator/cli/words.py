@@ -36,6 +36,12 @@ _MEANINGS: Final[Mapping[FailureKind.ValueType, str]] = {
 }
 
 
+def count(number: int, noun: str) -> str:
+    """`1 path`, `2 paths`, `1,000 crashes`."""
+    plural = "es" if noun.endswith("sh") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
 def coloured(state: str) -> Text:
     """The name of a saga's or a step's state in its colour."""
     return Text(state, style=_STYLES.get(state, ""))

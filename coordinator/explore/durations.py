@@ -20,6 +20,7 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     STEP_KIND_PIVOT,
     STEP_KIND_RESERVABLE,
+    Operation,
 )
 
 # The backoff after so many attempts has long stopped growing: beyond that a wait is counted as the longest.
@@ -48,7 +49,8 @@ class StepDurations:
 class Way:
     """The longest way through the graph; `length_ns` None where a step on it has no limit."""
 
-    steps: tuple[str, ...]
+    steps: tuple[int, ...]
+    """Their indexes, in the order in which they are gone through."""
     length_ns: int | None
 
 
@@ -64,18 +66,44 @@ class Durations:
     timeout_ns: int | None
 
     @property
-    def turns_back_after_ns(self) -> int | None:
-        """At the latest: it has passed its deadline, or spent its attempts, and a pivot under way was refused."""
-        before_pivot_ns = earliest(self.timeout_ns, self.until_no_return.length_ns)
-        pivot_ns = next((each.execute_ns for each in self.steps if each.step.kind == STEP_KIND_PIVOT), 0)
-        return None if before_pivot_ns is None or pivot_ns is None else before_pivot_ns + pivot_ns
+    def turns_back(self) -> bool:
+        """Whether there is a step on which it can turn back: one that may be refused, and is not behind the pivot."""
+        return not all(each.step.forward_only for each in self.steps)
+
+    @property
+    def endless_pivot(self) -> StepPlan | None:
+        """The pivot whose attempts have no limit: nothing cuts them off, not even the saga's timeout."""
+        pivots = (each for each in self.steps if each.step.kind == STEP_KIND_PIVOT)
+        return next((each.step for each in pivots if each.execute_ns is None), None)
 
     @property
     def compensated_after_ns(self) -> int | None:
-        """At the latest; None where something has no limit."""
-        if self.turns_back_after_ns is None or self.back.length_ns is None:
+        """At the latest; None where something has no limit, or it never turns back."""
+        if not self.turns_back or self.without_limit:
             return None
-        return self.turns_back_after_ns + self.back.length_ns
+        before_pivot_ns = earliest(self.timeout_ns, self.until_no_return.length_ns) or 0
+        pivot_ns = next((each.execute_ns for each in self.steps if each.step.kind == STEP_KIND_PIVOT), 0) or 0
+        return before_pivot_ns + pivot_ns + (self.back.length_ns or 0)
+
+    @property
+    def without_limit(self) -> tuple[tuple[StepPlan, Operation.ValueType], ...]:
+        """The operations for want of whose limit nobody knows when a saga that turns back is compensated.
+
+        Before the pivot the saga's timeout limits all of them; the pivot itself is asked until its outcome is known.
+        """
+        executes = [
+            (each.step, OPERATION_EXECUTE)
+            for each in self.steps
+            if each.execute_ns is None
+            and not each.step.forward_only
+            and (each.step.kind == STEP_KIND_PIVOT or self.timeout_ns is None)
+        ]
+        compensates = [
+            (each.step, OPERATION_COMPENSATE)
+            for each in self.steps
+            if each.step.compensatable and each.compensate_ns is None
+        ]
+        return (*executes, *compensates)
 
     @property
     def fits(self) -> bool:
@@ -92,15 +120,15 @@ def durations(plan: Plan) -> Durations:
     refusable = [0 if each.step.must_go_on else each.execute_ns for each in steps]
     back = [each.compensate_ns if each.step.compensatable else 0 for each in steps]
     if plan.one_at_a_time:
-        names = tuple(step.name for step in reversed(plan.steps) if step.compensatable)
-        way_back = Way(names, None if None in back else sum(length or 0 for length in back))
+        backwards = tuple(step.index for step in reversed(plan.steps) if step.compensatable)
+        way_back = Way(backwards, None if None in back else sum(length or 0 for length in back))
     else:
-        way_back = _longest(plan, graph.order[::-1], [step.successors for step in plan.steps], back)
+        way_back = _longest(graph.order[::-1], [step.successors for step in plan.steps], back)
     ahead = [step.predecessors for step in plan.steps]
     return Durations(
         steps=steps,
-        forward=_longest(plan, graph.order, ahead, forward),
-        until_no_return=_longest(plan, graph.order, ahead, refusable),
+        forward=_longest(graph.order, ahead, forward),
+        until_no_return=_longest(graph.order, ahead, refusable),
         back=way_back,
         timeout_ns=plan.timeout_ns,
     )
@@ -128,7 +156,7 @@ def all_attempts_ns(policy: Policy) -> int | None:
     return policy.attempts_max * policy.timeout_ns + counted + beyond
 
 
-def _longest(plan: Plan, order: Sequence[int], ahead: Sequence[Sequence[int]], lengths: Sequence[int | None]) -> Way:
+def _longest(order: Sequence[int], ahead: Sequence[Sequence[int]], lengths: Sequence[int | None]) -> Way:
     """The critical path. A step without a limit outlasts every other."""
     reached: dict[int, tuple[float, tuple[int, ...]]] = {}
     for index in order:
@@ -137,5 +165,4 @@ def _longest(plan: Plan, order: Sequence[int], ahead: Sequence[Sequence[int]], l
         own = () if length == 0 else (index,)
         reached[index] = (before[0] + (float("inf") if length is None else length), (*before[1], *own))
     length_ns, steps = max(reached.values(), key=lambda way: (way[0], len(way[1])))
-    names = tuple(plan.steps[index].name for index in steps)
-    return Way(names, None if length_ns == float("inf") else int(length_ns))
+    return Way(steps, None if length_ns == float("inf") else int(length_ns))

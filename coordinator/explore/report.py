@@ -7,6 +7,7 @@ looks at the saga would see a difference. This module must not word or lay out a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -29,6 +30,7 @@ from saga.v1.types_pb2 import (
     STEP_KIND_RESERVABLE,
     STEP_STATE_COMPENSATION_FAILED,
     Failure,
+    Operation,
     SagaState,
     StepState,
 )
@@ -84,8 +86,8 @@ class Report:
 ENDLESS: Final = (OPERATION_EXECUTE, OPERATION_CONFIRM, OPERATION_COMPENSATE)
 
 
-def endless(plan: Plan) -> list[tuple[str, int]]:
-    """The operations that are tried for ever if the participant never does its part: step and operation."""
+def endless(plan: Plan) -> list[tuple[int, Operation.ValueType]]:
+    """The operations that are tried for ever if the participant never does its part: the step's index, and which."""
     found = []
     for step in plan.steps:
         for operation in ENDLESS:
@@ -95,19 +97,29 @@ def endless(plan: Plan) -> list[tuple[str, int]]:
                 OPERATION_COMPENSATE: step.compensatable,
             }[operation]
             if applies and step.policies[operation].attempts_max == UNLIMITED:
-                found.append((step.name, int(operation)))
+                found.append((step.index, operation))
     return found
 
 
 def explore(
-    plan: Plan, allowance: Allowance, *, states_max: int, barriered: bool = True, interleaved: bool = True
+    plan: Plan,
+    allowance: Allowance,
+    *,
+    states_max: int,
+    barriered: bool = True,
+    interleaved: bool = True,
+    reached: Callable[[int], None] = lambda _states: None,
 ) -> Report:
-    """Explore a plan (`normal` makes one that is small enough) and gather where its sagas end."""
+    """Explore a plan (`normal` makes one that is small enough) and gather where its sagas end.
+
+    `reached` is told after each new state how many there are so far.
+    """
     ends: dict[Outcome, int] = {}
     stranded: dict[Cause, int] = {}
     standing: dict[str, int] = {}
 
     def visit(number: int, state: State) -> None:
+        reached(number + 1)
         if not state.stands:
             return
         outcome = _outcome(state.saga, state.truths)

@@ -129,7 +129,7 @@ class _Answered:
         reply, attempt = exchange.reply, exchange.call.context.attempt
         if self.done is not None:
             if isinstance(reply, Refused | Accepted):
-                return f"it had been done, and was then answered {_what(reply)}"
+                return f"it had been completed, and was then answered {_what(reply)}"
             if isinstance(reply, Done) and _payload(reply, canonical) != _payload(self.done, canonical):
                 return "the same key was answered with another output"
         elif attempt <= self.refused and isinstance(reply, Done | Accepted):
@@ -152,7 +152,7 @@ def _payload(done: Done, canonical: Canonical) -> bytes | None:
 def _what(reply: Reply) -> str:
     match reply:
         case Done():
-            return "done"
+            return "completed"
         case Refused():
             return f"rejected ({reply.reason})"
         case Accepted():

@@ -98,3 +98,71 @@ def test_problems_of_a_file_are_shown(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_wrong_usage() -> None:
     code, _, err = run("missing.yaml")
     assert (code, err) == (ExitCode.USAGE, "error: there is no file missing.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--depth", "1", "--path", "no-failure"], "--depth, --path: only with --live"),
+        (["--input", "{}"], "--input: only with --live"),
+        (["--config", "x.toml"], "--config: only with --live"),
+        (["--live", "--failures", "2", "--unbarriered"], "--failures, --unbarriered: not with --live"),
+        (["--live", "--max-states", "9"], "--max-states: not with --live"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_wrong_usage(options: list[str], said: str) -> None:
+    code, out, err = run(str(ORDER), *options)
+    assert (code, out, err) == (ExitCode.USAGE, "", f"error: {said}\n")
+
+
+def definition_file(tmp_path: Path, *steps: str, head: str = "") -> str:
+    lines = [f"  - {{participant: shop, action: Act, input: input, {step}}}" for step in steps]
+    file = tmp_path / "it.yaml"
+    file.write_text("\n".join(["name: it", "input_type: shop.v1.Order", head, "steps:", *lines]))
+    return str(file)
+
+
+def test_runs_of_steps_are_told_in_short(tmp_path: Path) -> None:
+    file = definition_file(tmp_path, *(f"name: s{i}" for i in range(60)))
+    code, out, err = run(file, "--failures", "0", "--max-states", "2000")
+    assert code == ExitCode.OK
+    assert "s0 … s59 COMPLETED" in out
+    assert "s0 … s59: completed" in out
+    assert "(s0 … s59)" in out
+    assert "crash" not in out
+    assert max(len(line) for line in out.splitlines()) < 250
+    assert err == "", "progress is for terminals"
+
+
+def test_what_was_explored_in_part_says_so_at_each_of_its_sections() -> None:
+    _, out, _ = run(str(ORDER), "--max-states", "50")
+    assert "Where it ends, as far as it was explored" in out
+    assert "When an operator is needed, as far as it was explored" in out
+
+
+def test_what_cannot_turn_back_says_so(tmp_path: Path) -> None:
+    _, out, _ = run(definition_file(tmp_path, "name: a, kind: RETRIABLE", head="timeout: 5m"))
+    assert "going back: it cannot turn back" in out
+    assert "timeout:    5m; it goes on after that" in out
+    assert "compensated after" not in out
+
+
+def test_what_has_no_limit_is_named(tmp_path: Path) -> None:
+    _, out, _ = run(definition_file(tmp_path, "name: a", "name: pay, kind: PIVOT", head="timeout: 24h"))
+    assert "compensated at an unknown time, if it turns back by itself: execute of pay has no limit" in out
+    assert "all attempts before pay fit in it, and those of pay have no limit" in out
+
+
+def test_a_child_takes_its_own_time(tmp_path: Path) -> None:
+    file = tmp_path / "parent.yaml"
+    step = "  - {name: refund, participant: coordinator, action: refund, input: input}"
+    file.write_text(f"name: parent\ninput_type: shop.v1.Order\nsteps:\n{step}\n")
+    _, out, _ = run(str(file), "--failures", "0")
+    assert [line.count("+ the child's own time") for line in out.splitlines() if line.startswith("refund ")] == [2]
+
+
+def test_a_file_s_expressions_are_said_not_to_be_checked(fake: FakeCoordinator) -> None:
+    assert "`saga definition validate`" in run(str(ORDER), "--failures", "0")[1].splitlines()[-1]
+    definition = yamlform.load(ORDER.read_text(), "").definition
+    fake.answers["GetDefinition"] = pb.GetDefinitionResponse(definition=definition)
+    assert "validate" not in fake.run("explore", "order_fulfillment", "--failures", "0").stdout

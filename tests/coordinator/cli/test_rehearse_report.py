@@ -35,7 +35,19 @@ def test_what_does_not_hold_is_shown_with_the_command_that_repeats_it(run: Live,
     assert result.stderr == "failed: no-failure\n"
     again = CliRunner().invoke(app, words[1:])
     assert again.exit_code == ExitCode.REFUSED
-    assert "1 paths" in again.stdout
+    assert "errand: 1 path, a saga each, in " in again.stdout
+    assert again.stdout.splitlines()[1].endswith("; 1 path failed")
+
+
+def test_of_many_failures_the_first_ones_are_shown_and_the_others_counted(run: Live) -> None:
+    """The first ones tell why; a screen full of the same hides it."""
+    result = run("--invariant", "false", "--max-paths", "13")
+    assert result.exit_code == ExitCode.REFUSED
+    assert sum(line.startswith("  saga explore") for line in result.stdout.splitlines()) == 10
+    assert result.stdout.splitlines()[-1] == "and 3 more: -o json has all"
+    assert [line.startswith("failed: ") for line in result.stderr.splitlines()] == [True] * 11
+    assert result.stderr.splitlines()[-1] == "failed: and 3 more"
+    assert len(json.loads(run("--invariant", "false", "--max-paths", "13", "-o", "json").stdout)["failed"]) == 13
 
 
 def test_json_has_the_same(run: Live) -> None:
@@ -66,4 +78,4 @@ def test_business_answers_are_told_and_are_no_failures(run: Live, shop: Shop) ->
     result = run("--path", "no-failure", "--path", "send.execute#1=reply-lost")
     assert result.exit_code == ExitCode.OK
     assert "2 sagas went back by themselves: OUT_OF_STOCK at `pay`" in result.stdout
-    assert "on 1 paths a failure was not reached, for instance send.execute#1=reply-lost" in result.stdout
+    assert "on 1 path a failure was not reached, for instance send.execute#1=reply-lost" in result.stdout

@@ -67,7 +67,7 @@ async def test_it_is_found_even_where_nothing_failed(bench: Bench) -> None:
 async def test_an_execute_that_lands_after_its_compensate_is_found(bench: Bench) -> None:
     shop = bench.open(Defect.LETS_THROUGH)
     found = await bench.rehearse(paths=["pay.execute#1=late"])
-    assert "pay.execute#1=late: pay.execute#1: it came after its Compensate, and was answered done " in " ".join(
+    assert "pay.execute#1=late: pay.execute#1: it came after its Compensate, and was answered completed " in " ".join(
         violations(found)
     )
     assert shop.effects, "it is no fault in words only: the money is gone (G8)"
@@ -76,7 +76,7 @@ async def test_an_execute_that_lands_after_its_compensate_is_found(bench: Bench)
 async def test_a_rejection_that_is_taken_back_is_found(bench: Bench) -> None:
     bench.open(Defect.CHANGES_ITS_MIND).out_of_stock.add("pay")
     found = await bench.rehearse(paths=["no-failure"])
-    assert "it had been rejected, and was then answered done" in " ".join(violations(found))
+    assert "it had been rejected, and was then answered completed" in " ".join(violations(found))
 
 
 async def test_a_reply_without_an_outcome_is_found(bench: Bench) -> None:
