@@ -58,9 +58,9 @@ def test_a_condition_can_be_false() -> None:
 
 def test_what_is_tried_for_ever() -> None:
     assert endless(TRIP) == [
-        ("hold", OPERATION_CONFIRM),
-        ("pay", OPERATION_EXECUTE),
-        ("mail", OPERATION_EXECUTE),
+        (0, OPERATION_CONFIRM),
+        (1, OPERATION_EXECUTE),
+        (2, OPERATION_EXECUTE),
     ]
 
 
