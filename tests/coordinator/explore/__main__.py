@@ -27,21 +27,22 @@ def main() -> int:
     parser.add_argument("--failures", type=int, help=f"on one path, in place of the default; {UNBOUNDED}: any number")
     parser.add_argument("--jobs", type=at_least_one, default=1)
     given = parser.parse_args()
-    for size in range(given.steps if given.only else 1, given.steps + 1):
-        bound = BOUNDS[size]
-        if given.failures is not None:
-            bound = Bound(bound.allowance._replace(failures=given.failures), bound.barriered)
-        begun_s, counts, is_interrupted = time.monotonic(), Counts(), False
-        try:
+    size, counts = 0, Counts()
+    try:
+        for size in range(given.steps if given.only else 1, given.steps + 1):
+            bound, begun_s, counts = _bound(size, given.failures), time.monotonic(), Counts()
             for each in explore_each(size, bound, given.jobs):
                 counts.add(each)
-        except KeyboardInterrupt:
-            is_interrupted = True
-        print(f"{size} steps, {told(bound)}: {counts}, {time.monotonic() - begun_s:.0f} s", flush=True)
-        if is_interrupted:
-            print(f"interrupted; of {size} steps these are the counts so far")
-            return INTERRUPTED
+            print(f"{size} steps, {told(bound)}: {counts}, {time.monotonic() - begun_s:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print(f"interrupted; of {size} steps so far: {counts}")
+        return INTERRUPTED
     return 0
+
+
+def _bound(size: int, failures: int | None) -> Bound:
+    bound = BOUNDS[size]
+    return bound if failures is None else Bound(bound.allowance._replace(failures=failures), bound.barriered)
 
 
 def told(bound: Bound) -> str:
