@@ -175,10 +175,10 @@ def test_the_wait_has_an_end_of_its_own(starting: FakeCoordinator) -> None:
         return pb.WaitSagaResponse(saga=saga())
 
     starting.answers["WaitSaga"] = still_running
-    result = starting.run(*START, "--wait", "--wait-timeout", "50ms")
+    result = starting.run(*START, "--wait", "--wait-timeout", "1s")
     assert result.exit_code == ExitCode.STILL_RUNNING
     assert "RUNNING" in result.stdout
-    assert starting.requests["WaitSaga"][0].timeout.ToNanoseconds() <= 50_000_000
+    assert starting.requests["WaitSaga"][0].timeout.ToNanoseconds() <= 1_000_000_000
 
 
 def stream(state: SagaState.ValueType) -> list[pb.WatchSagaResponse]:
