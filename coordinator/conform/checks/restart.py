@@ -5,14 +5,13 @@ checks of all actions, so that a run does not wait for many starts.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 from coordinator.conform import limits
 from coordinator.conform.check import Check, Need
 from coordinator.conform.trial import Trial
-
-_UNDER_WAY_S: Final = 0.002
 
 
 async def kill_completed(trial: Trial) -> AsyncIterator[None]:
@@ -31,9 +30,15 @@ async def kill_barred(trial: Trial) -> AsyncIterator[None]:
 
 
 async def kill_under_way(trial: Trial) -> AsyncIterator[None]:
+    """Calls are sent evenly over the time that one of them takes, so that the kill meets each elsewhere on its way."""
+    begun = time.monotonic()
+    await trial.executed()
+    took = time.monotonic() - begun
     subjects = list(trial.inputs(limits.OVERLAPPING_CALLS))
-    calls = [asyncio.create_task(subject.execute()) for subject in subjects]
-    await asyncio.wait(calls, timeout=_UNDER_WAY_S)
+    calls = []
+    for subject in subjects:
+        calls.append(asyncio.create_task(subject.execute()))
+        await asyncio.sleep(took / limits.OVERLAPPING_CALLS)
     yield
     before = await asyncio.gather(*calls)
     after = await asyncio.gather(*(subject.executed(2) for subject in subjects))

@@ -40,6 +40,7 @@ REFUSED, SLOW = "refused", "slow"  # account ids that are treated so
 WORK_S: Final = 0.004
 LATE_S: Final = 0.1
 SLOW_WORK_S: Final = 0.1  # so that calls overlap on a busy machine too
+KILLED_WORK_S: Final = 0.5  # and that a kill meets some of them
 POLLS: Final = 2  # until what is slow is done
 PARALLEL_MAX: Final = 7
 DAY_S: Final = 86_400
@@ -98,16 +99,16 @@ FAULTS: Final = {
     "effect-before-row": "the effect is committed before the row",
 }
 
-SLOW_FAULTS: Final = (
-    "acts-late",
-    "compensations-race",
-    "effect-before-row",
-    "executes-race",
-    "forgets-cancelled",
-    "forgets-overdue",
-    "late-execute",
-    "mixes-keys",
-)
+WORK_S_OF: Final = {
+    "acts-late": SLOW_WORK_S,
+    "compensations-race": SLOW_WORK_S,
+    "effect-before-row": KILLED_WORK_S,
+    "executes-race": SLOW_WORK_S,
+    "forgets-cancelled": SLOW_WORK_S,
+    "forgets-overdue": SLOW_WORK_S,
+    "late-execute": SLOW_WORK_S,
+    "mixes-keys": SLOW_WORK_S,
+}
 
 _SCHEMA: Final = """
 PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF;
@@ -131,7 +132,7 @@ class WrongParticipant:
     def __init__(self, database: Path, fault: str) -> None:
         assert fault in FAULTS
         self._fault = fault
-        self._work_s = SLOW_WORK_S if fault in SLOW_FAULTS else WORK_S
+        self._work_s = WORK_S_OF.get(fault, WORK_S)
         self._directory = database.parent
         self._database = sqlite3.connect(database, isolation_level=None)
         self._database.executescript(_SCHEMA)
