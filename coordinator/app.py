@@ -67,7 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         journal = await _open(settings)
         stack.push_async_callback(journal.close)
-        directory = Directory(settings.participants, shared=SHARED_FILES)
+        directory = Directory(settings.participants, shared=SHARED_FILES, fast_lane=settings.fast_lane)
         await stack.enter_async_context(directory)
         clock = SystemClock()
         world = World(journal, directory, clock, Changes(), Tasks(), random.random)

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
         default_factory=dict
     )
     """Names of participants and the gRPC targets to reach them at. Those of all sources are put together."""
+    fast_lane: bool = True
+    """Whether participants that offer Exchange are called over it; false: by unary calls only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     unfinished_sagas_max: Annotated[int, Field(ge=1)] = limits.UNFINISHED_SAGAS_MAX

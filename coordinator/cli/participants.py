@@ -18,7 +18,7 @@ from saga.v1 import coordinator_pb2 as pb
 
 commands = typer.Typer(invoke_without_command=True)
 
-_HEADERS = ("NAME", "TARGET", "STATE", "VERSION", "ACTIONS", "DESCRIBED", "PROBLEMS")
+_HEADERS = ("NAME", "TARGET", "STATE", "LANE", "VERSION", "ACTIONS", "DESCRIBED", "PROBLEMS")
 
 
 @commands.callback()
@@ -72,8 +72,16 @@ def _row(participant: pb.Participant) -> tuple[str, ...]:
         participant.name,
         participant.target,
         short_name(pb.ParticipantState.DESCRIPTOR, participant.state),
+        _lane(participant),
         description.version,
         " ".join(action.name for action in description.actions),
         times.instant(participant.describe_time) if participant.HasField("describe_time") else "",
         str(len(_problems(participant)) or ""),
     )
+
+
+def _lane(participant: pb.Participant) -> str:
+    """How it is called now; the coordinator itself is not called over a connection."""
+    if not participant.target:
+        return ""
+    return "fast" if participant.fast_lane else "unary"

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 from google.protobuf.any_pb2 import Any
 
-from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest, StepContext
+from coordinator.core.limits import SECOND_NS
+from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExchangeRequest, ExecuteRequest, StepContext
 from saga.v1.types_pb2 import (
     OPERATION_COMPENSATE,
     OPERATION_CONFIRM,
@@ -31,6 +32,19 @@ _METHODS: Final[Mapping[Operation.ValueType, str]] = {
     OPERATION_CONFIRM: "/saga.v1.ParticipantService/Confirm",
 }
 METHODS: Final = (DESCRIBE, *_METHODS.values())
+EXCHANGE: Final = "/saga.v1.ParticipantService/Exchange"
+
+_REQUESTS: Final[Mapping[Operation.ValueType, type[Request]]] = {
+    OPERATION_EXECUTE: ExecuteRequest,
+    OPERATION_COMPENSATE: CompensateRequest,
+    OPERATION_CONFIRM: ConfirmRequest,
+}
+EXCHANGE_FIELDS: Final[Mapping[Operation.ValueType, str]] = {
+    OPERATION_EXECUTE: "execute",
+    OPERATION_COMPENSATE: "compensate",
+    OPERATION_CONFIRM: "confirm",
+}
+"""What a call's request, and the response of its answer, are called in the fast lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +80,29 @@ class Call:
 
     def message(self) -> Request:
         """The request."""
-        if self.operation == OPERATION_EXECUTE:
-            return ExecuteRequest(context=self.context, input=self.input)
-        if self.operation == OPERATION_COMPENSATE:
-            return CompensateRequest(context=self.context, input=self.input, output=self.output, cause=self.cause)
-        return ConfirmRequest(context=self.context, input=self.input, output=self.output)
+        request = _REQUESTS[self.operation]()
+        self._fill(request)
+        return request
 
     def request(self) -> bytes:
         """The request as it goes out."""
         return self.message().SerializeToString()
+
+    def exchanged(self, number: int, timeout_ns: int) -> bytes:
+        """An ExchangeRequest of this call alone; several, one behind the other, are one message of all their calls."""
+        message = ExchangeRequest()
+        call = message.calls.add(id=number)
+        timeout, metadata = call.timeout, call.metadata
+        timeout.seconds, timeout.nanos = divmod(max(timeout_ns, 0), SECOND_NS)
+        for key, value in self.headers:
+            metadata[key] = value
+        self._fill(getattr(call, EXCHANGE_FIELDS[self.operation]))
+        return message.SerializeToString()
+
+    def _fill(self, request: Request) -> None:
+        request.context.CopyFrom(self.context)
+        request.input.CopyFrom(self.input)
+        if not isinstance(request, ExecuteRequest) and self.output is not None:
+            request.output.CopyFrom(self.output)
+        if isinstance(request, CompensateRequest) and self.cause is not None:
+            request.cause.CopyFrom(self.cause)

@@ -36,7 +36,7 @@ class Directory:
     """The participants by name; `async with` starts it and closes it.
 
     `targets` maps names to gRPC targets. `shared` are the files of message types that the coordinator itself brings:
-    what participants mean by the same names is compared with them.
+    what participants mean by the same names is compared with them. `fast_lane` as of `Member`.
     """
 
     def __init__(
@@ -45,10 +45,12 @@ class Directory:
         *,
         shared: FileDescriptorSet = WELL_KNOWN,
         connect: Connect = insecure,
+        fast_lane: bool = True,
     ) -> None:
         self._targets = dict(sorted(targets.items()))
         self._shared = shared
         self._connect = connect
+        self._fast_lane = fast_lane
         self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[], None]] = []
         self._views: dict[str, Merged] = {}
@@ -56,7 +58,7 @@ class Directory:
     async def start(self) -> None:
         """Connects to all and asks each for its description, at most for the time that Describe may take."""
         for name, target in self._targets.items():
-            self._members[name] = Member(name, target, self._connect, self._changed)
+            self._members[name] = Member(name, target, self._connect, self._changed, fast_lane=self._fast_lane)
         async with asyncio.TaskGroup() as group:
             for member in self._members.values():
                 group.create_task(member.start())

@@ -25,7 +25,6 @@ from saga.v1.participant_pb2 import (
     StepContext,
 )
 from saga.v1.participant_pb2_grpc import ParticipantServiceStub
-from saga.v1.types_pb2 import OPERATION_EXECUTE
 from tests.participant_sdk.support import Scripted, struct
 
 if TYPE_CHECKING:
@@ -260,11 +259,11 @@ async def test_g14_calls_under_way_are_bounded(action: Scripted, monkeypatch: py
     action.on_execute = waits
     participant = Participant("test", [action], MemoryBarrier())
     bounded = ParticipantServicer(participant.actions, participant.barrier, participant.description)
-    data = execute_request().SerializeToString()
-    first = asyncio.create_task(bounded.answer(OPERATION_EXECUTE, data, {}, None))
+    request = execute_request()
+    first = asyncio.create_task(bounded.answer(request, {}, None))
     await entered.wait()
     with pytest.raises(CallError) as refused:
-        await bounded.answer(OPERATION_EXECUTE, data, {}, None)
+        await bounded.answer(request, {}, None)
     assert refused.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     idle = asyncio.create_task(bounded.idle())
     await asyncio.sleep(0)
@@ -272,4 +271,4 @@ async def test_g14_calls_under_way_are_bounded(action: Scripted, monkeypatch: py
     leave.set()
     await first
     await idle
-    await bounded.answer(OPERATION_EXECUTE, data, {}, None)
+    await bounded.answer(request, {}, None)
