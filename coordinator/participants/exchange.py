@@ -67,7 +67,7 @@ class Exchange:
         self._in_flight = 0  # written, and neither answered nor over
         self._wake = asyncio.Event()
         self._is_draining = False
-        self.is_up = False
+        self.up = asyncio.Event()
         """The participant has answered the greeting, and the stream has not ended: both directions get through."""
         self.retired = asyncio.Event()
         """It takes no further call, and never will."""
@@ -78,7 +78,7 @@ class Exchange:
     @property
     def takes_calls(self) -> bool:
         """Whether `post` takes a call now."""
-        return self.is_up and not self._is_draining
+        return self.up.is_set() and not self._is_draining
 
     @property
     def is_idle(self) -> bool:
@@ -198,7 +198,7 @@ class Exchange:
         response = ExchangeResponse.FromString(data)
         answers = response.answers
         await failpoints.reached(Failpoint.EXCHANGE_AFTER_READ, sagas=self._sagas_of(answers))
-        self.is_up = True
+        self.up.set()
         for answer in answers:
             self._answer(answer)
         if response.drain:
@@ -222,7 +222,7 @@ class Exchange:
     # --- Ends ---
 
     def _give_up_greeting(self) -> None:
-        if not self.is_up:
+        if not self.up.is_set():
             self.cut("the participant did not answer the greeting in time")
 
     def _overrun(self, number: int) -> None:
@@ -232,7 +232,7 @@ class Exchange:
         self._wake.set()  # there may be room in flight again
 
     def _finish(self) -> None:
-        self.is_up = False
+        self.up.clear()
         self.retired.set()
         self._deadlines.stop()
         reason = self.end_reason or "without a reason"

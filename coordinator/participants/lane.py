@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_INITIAL_S: Final = limits.EXCHANGE_BACKOFF_INITIAL_NS / limits.SECOND_NS
 _BACKOFF_MAX_S: Final = limits.EXCHANGE_BACKOFF_MAX_NS / limits.SECOND_NS
+_PROVEN_S: Final = _BACKOFF_MAX_S  # after a stream that stood so long, the pauses begin anew
 _DRAIN_TIMEOUT_S: Final = limits.EXCHANGE_DRAIN_TIMEOUT_NS / limits.SECOND_NS
 _JITTER: Final = 0.5  # a wait is shortened by up to this share of it
 
@@ -78,7 +79,7 @@ class Lane:
             stream = await self._use_one(self._offered)
             if stream.end_code is grpc.StatusCode.UNIMPLEMENTED:
                 wait_s = _BACKOFF_MAX_S
-            elif asyncio.get_running_loop().time() - begun_s > _BACKOFF_MAX_S:
+            elif asyncio.get_running_loop().time() - begun_s > _PROVEN_S:
                 wait_s = _BACKOFF_INITIAL_S
             else:
                 wait_s = min(2 * wait_s or _BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
