@@ -25,6 +25,7 @@ PARALLEL_KEYS: Final = 8
 LOST_AFTER_S: Final = (0.0, 0.002, 0.01)  # how long after it was sent a call is given up
 SHORT_DEADLINES_S: Final = (0.002, 0.01, 0.05)
 OVERTAKEN_BY_S: Final = (0.0, 0.001, 0.005)  # how long after Execute its Compensate follows
+IN_FLIGHT_MAX: Final = 64  # a participant that takes more calls at a time is not tried with one too many
 SETTLE_S: Final = 0.2  # for a handler that goes on although its call is over
 OVERSIZED_BYTES: Final = 5 << 20  # above the 4 MiB of a message
 KEY_RETENTION_MIN_S: Final = 720 * 3600  # how long a coordinator remembers ended sagas, unless it is configured

@@ -7,6 +7,7 @@ does not end the run, unless the participant is gone.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import Final
 import grpc
 
 from coordinator.conform import limits
-from coordinator.conform.caller import Caller, DescribeFailed
+from coordinator.conform.caller import Caller, DescribeFailed, Lane
 from coordinator.conform.check import Check
 from coordinator.conform.checks import CHECKS
 from coordinator.conform.checks.describe import DESCRIBE
@@ -29,7 +30,7 @@ from coordinator.conform.report import Report, Result, Verdict
 from coordinator.conform.trial import NotApplicable, Trial, Violation
 from coordinator.dataflow.types import Types
 from coordinator.participants.description import InvalidDescriptionError, read_description
-from saga.v1.participant_pb2 import Action, DescribeResponse
+from saga.v1.participant_pb2 import Action, DescribeResponse, ExchangeLimits
 
 _READY_CALL_S: Final = 1.0
 _NO_PLACE: Final = Place("", 0, 0, "")
@@ -37,6 +38,13 @@ _NO_PLACE: Final = Place("", 0, 0, "")
 
 class Unreachable(Exception):
     """Nobody answers at the target; the text says what came instead."""
+
+
+class NoFastLane(Exception):
+    """Nothing but the fast lane was chosen, and the participant does not offer it."""
+
+    def __init__(self) -> None:
+        super().__init__("the participant does not offer Exchange: its description has no `exchange`")
 
 
 class NoSuchAction(Exception):
@@ -49,11 +57,12 @@ class NoSuchAction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which checks of which actions are made; empty `only` and `actions`: all."""
+    """Which checks of which actions are made, over which lanes; empty `only` and `actions`: all."""
 
     only: Collection[str] = ()
     skip: Collection[str] = ()
     actions: Collection[str] = ()
+    lanes: Collection[Lane] = tuple(Lane)
 
     def checks(self) -> Sequence[Check]:
         """In their own order."""
@@ -68,7 +77,7 @@ async def conform(
 ) -> Report:
     """Tries the participant at `target`, which is started first where the file says how and `starts`.
 
-    Errors: `Unreachable`; `NoSuchAction`; `ExamplesError` where the file does not fit the participant; `CommandFailed`
+    Errors: `Unreachable`; `NoSuchAction`; `NoFastLane`; `ExamplesError` where the file does not fit the participant; `CommandFailed`
     where one of its commands or queries fails.
     """
     with tempfile.TemporaryDirectory(prefix="saga-conform-") as directory:
@@ -113,7 +122,8 @@ class _Run:
     surroundings: Surroundings
     chosen: Chosen
     process: ParticipantProcess | None
-    results: dict[tuple[str, str], Result] = field(default_factory=dict)  # by action and check
+    callers: dict[Lane, Caller] = field(default_factory=dict)  # over which calls are tried
+    results: dict[tuple[str, str, str], Result] = field(default_factory=dict)  # by lane, action and check
     is_gone: bool = False
 
     async def run(self) -> Report:
@@ -130,15 +140,33 @@ class _Run:
         if problems := typed_problems(self.examples, actions, types):
             raise ExamplesError(problems)
         chosen = [action for name, action in actions.items() if not self.chosen.actions or name in self.chosen.actions]
-        for action in chosen:
-            await self._try_action(action, types)
-        await self._kill_and_restart(chosen, types)
+        async with self._calling(description):
+            for caller, action in itertools.product(self.callers.values(), chosen):
+                await self._try_action(caller, action, types)
+            await self._kill_and_restart(chosen, types)
         results = [self.results[key] for key in self._keys(chosen) if key in self.results]
         return Report(self.caller.target, description.participant, description.version, results)
 
-    def _keys(self, actions: Sequence[Action]) -> Iterator[tuple[str, str]]:
-        for name in ("", *(action.name for action in actions)):
-            yield from ((name, check.id) for check in CHECKS)
+    def _keys(self, actions: Sequence[Action]) -> Iterator[tuple[str, str, str]]:
+        names = [action.name for action in actions]
+        for lane, name in (("", ""), *itertools.product(self.callers, names)):
+            yield from ((lane, name, check.id) for check in CHECKS)
+
+    @asynccontextmanager
+    async def _calling(self, description: DescribeResponse) -> AsyncIterator[None]:
+        """Connects over each lane that was chosen and is there. Errors: `NoFastLane`."""
+        offered: dict[Lane, ExchangeLimits | None] = {Lane.UNARY: None}
+        if description.HasField("exchange"):
+            offered[Lane.FAST] = description.exchange
+        lanes = [lane for lane in offered if lane in self.chosen.lanes]
+        if not lanes:
+            raise NoFastLane
+        self.callers = {lane: Caller(self.caller.target, self.caller.timeout_s, offered[lane]) for lane in lanes}
+        try:
+            yield
+        finally:
+            for caller in self.callers.values():
+                await caller.close()
 
     async def _described(self) -> bytes:
         try:
@@ -169,15 +197,15 @@ class _Run:
                 result = _failed(check, "", violation)
             else:
                 result = _passed(check, "", warnings)
-            self.results["", check.id] = result
+            self._note(result)
 
-    async def _try_action(self, action: Action, types: Types) -> None:
+    async def _try_action(self, caller: Caller, action: Action, types: Types) -> None:
         for check in self.chosen.checks():
-            if check.of_action is not None:
-                await self._try(check, action, types)
+            if check.of_action is not None and caller.lane in check.lanes:
+                await self._try(caller, check, action, types)
 
-    async def _try(self, check: Check, action: Action, types: Types) -> None:
-        trial = self._trial(action, types)
+    async def _try(self, caller: Caller, check: Check, action: Action, types: Types) -> None:
+        trial = self._trial(caller, action, types)
         if reason := self._obstacle(check, trial):
             self._note(_skipped(check, trial, reason))
             return
@@ -190,11 +218,11 @@ class _Run:
     async def _kill_and_restart(self, actions: Sequence[Action], types: Types) -> None:
         """The checks that go over a kill: all their first halves, one kill, all their second halves."""
         halves: list[tuple[Check, Trial, AsyncIterator[None]]] = []
-        for action in actions:
+        for caller, action in itertools.product(self.callers.values(), actions):
             for check in self.chosen.checks():
-                if check.over_kill is None:
+                if check.over_kill is None or caller.lane not in check.lanes:
                     continue
-                trial = self._trial(action, types)
+                trial = self._trial(caller, action, types)
                 if reason := self._obstacle(check, trial):
                     self._note(_skipped(check, trial, reason))
                 else:
@@ -203,7 +231,8 @@ class _Run:
             return
         begun = [await self._judged(check, trial, anext(half)) for check, trial, half in halves]
         await self.process.kill()
-        await self.caller.reconnect()
+        for caller in (self.caller, *self.callers.values()):
+            await caller.reconnect()
         await self.process.start()
         for (check, trial, half), first in zip(halves, begun, strict=True):
             result = first
@@ -224,42 +253,46 @@ class _Run:
         except TimeoutError:
             late = Violation(f"an end within {limits.CHECK_MAX_S:.0f} s", "none")
             return _failed(check, trial.action.name, late, trial)
-        return _passed(check, trial.action.name, trial.warnings, is_unobserved=trial.is_unobserved)
+        return _passed(
+            check, trial.action.name, trial.warnings, lane=trial.caller.lane, is_unobserved=trial.is_unobserved
+        )
 
     async def _after(self, trial: Trial, result: Result) -> None:
         """Takes back what the check left; finds out whether the participant has outlived it."""
         if result.verdict is Verdict.FAILED:
             try:
-                await self.caller.describe()
+                await trial.caller.describe()
             except DescribeFailed:
                 self.is_gone = True
                 return
         await trial.clean_up()
 
-    def _trial(self, action: Action, types: Types) -> Trial:
+    def _trial(self, caller: Caller, action: Action, types: Types) -> Trial:
         given = self.examples.actions.get(action.name, ActionExamples(_NO_PLACE))
-        return Trial(self.caller, types, action, given, self.surroundings)
+        return Trial(caller, types, action, given, self.surroundings)
 
     def _obstacle(self, check: Check, trial: Trial) -> str:
         """Why a check cannot be made of an action now; empty where it can."""
         if self.is_gone:
             return "the participant does not answer any more"
-        execute = self.results.get((trial.action.name, EXECUTE))
+        execute = self.results.get((trial.caller.lane, trial.action.name, EXECUTE))
         if check.id != EXECUTE and execute is not None and execute.verdict is Verdict.FAILED:
             return f"`{EXECUTE}` failed"
         return check.lacks(trial, can_kill=self.process is not None)
 
     def _note(self, result: Result) -> None:
-        self.results[result.action, result.check] = result
+        self.results[result.lane, result.action, result.check] = result
 
 
-def _passed(check: Check, action: str, warnings: Sequence[str], *, is_unobserved: bool = False) -> Result:
+def _passed(
+    check: Check, action: str, warnings: Sequence[str], *, lane: str = "", is_unobserved: bool = False
+) -> Result:
     verdict = Verdict.WARNED if warnings else Verdict.PASSED
-    return Result(check.id, action, verdict, tuple(warnings), is_unobserved=is_unobserved)
+    return Result(check.id, action, verdict, tuple(warnings), lane=lane, is_unobserved=is_unobserved)
 
 
 def _skipped(check: Check, trial: Trial, reason: str) -> Result:
-    return Result(check.id, trial.action.name, Verdict.SKIPPED, (reason,))
+    return Result(check.id, trial.action.name, Verdict.SKIPPED, (reason,), lane=trial.caller.lane)
 
 
 def _failed(check: Check, action: str, violation: Violation, trial: Trial | None = None) -> Result:
@@ -268,6 +301,7 @@ def _failed(check: Check, action: str, violation: Violation, trial: Trial | None
         check.id,
         action,
         Verdict.FAILED,
+        lane=trial.caller.lane if trial else "",
         expected=violation.expected,
         came=violation.came,
         request=sent.grpcurl(trial.types) if sent and trial else "",

@@ -133,8 +133,13 @@ def read_status(call: Call, code: grpc.StatusCode, message: str, *, reason: str 
     )
 
 
+def code_of(status: Status) -> grpc.StatusCode:
+    """The code of a status that came in a message; UNKNOWN for one that gRPC does not have."""
+    return _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+
+
 def _read_answered_status(call: Call, status: Status) -> Unknown:
-    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    code = code_of(status)
     if code is grpc.StatusCode.OK:
         return _violation(call, "the answer is a status that says OK, and no reply")
     return read_status(call, code, status.message, reason=_reason(status))

@@ -12,6 +12,7 @@ READY = pb.Participant(
     state=pb.PARTICIPANT_STATE_READY,
     description=DescribeResponse(version="1.2", actions=[Action(name="ReserveStock"), Action(name="CheckStock")]),
     describe_time=at(0),
+    fast_lane=True,
 )
 DOWN = pb.Participant(
     name="payment",
@@ -21,9 +22,9 @@ DOWN = pb.Participant(
     problems=["a clash", "a \x1b[31mred one"],
 )
 SHOWN = """\
-NAME       TARGET           STATE        VERSION  ACTIONS                  DESCRIBED                 PROBLEMS
-inventory  127.0.0.1:50061  READY        1.2      ReserveStock CheckStock  2026-09-21T14:13:20.000Z  -
-payment    127.0.0.1:50062  UNDESCRIBED  -        -                        -                         3
+NAME       TARGET           STATE        LANE   VERSION  ACTIONS                  DESCRIBED                 PROBLEMS
+inventory  127.0.0.1:50061  READY        fast   1.2      ReserveStock CheckStock  2026-09-21T14:13:20.000Z  -
+payment    127.0.0.1:50062  UNDESCRIBED  unary  -        -                        -                         3
 
 payment: connection refused
 payment: a clash
