@@ -77,8 +77,8 @@ async def conform(
 ) -> Report:
     """Tries the participant at `target`, which is started first where the file says how and `starts`.
 
-    Errors: `Unreachable`; `NoSuchAction`; `NoFastLane`; `ExamplesError` where the file does not fit the participant; `CommandFailed`
-    where one of its commands or queries fails.
+    Errors: `Unreachable`; `NoSuchAction`; `NoFastLane`; `ExamplesError` where the file does not fit the participant;
+    `CommandFailed` where one of its commands or queries fails.
     """
     with tempfile.TemporaryDirectory(prefix="saga-conform-") as directory:
         surroundings = Surroundings(examples.directory, {"ADDRESS": target, "DIRECTORY": directory})

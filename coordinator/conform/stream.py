@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -36,6 +36,7 @@ class Stream:
         )
         self._last_number = 0
         self._greeted = asyncio.Event()
+        self._turn = asyncio.Lock()  # gRPC takes one message at a time
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -45,7 +46,8 @@ class Stream:
         stream = cls(begin())
         await stream.write()
         greeted = asyncio.create_task(stream._greeted.wait())
-        await asyncio.wait([greeted, stream._reading], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {greeted, stream._reading}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         greeted.cancel()
         if stream.has_ended:
             raise StreamEnded(_text(stream._reading.result()))
@@ -75,7 +77,8 @@ class Stream:
     async def answer(self, number: int, timeout_s: float) -> ExchangeAnswer:
         """The answer to a call. Errors: `TimeoutError`, `StreamEnded`."""
         answer = self._answers[number]
-        await asyncio.wait([answer, self._reading], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {answer, self._reading}
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if answer.done():
             return answer.result()
         if self.has_ended:
@@ -94,7 +97,8 @@ class Stream:
 
     async def _write(self, message: bytes) -> None:
         try:
-            await self._rpc.write(message)
+            async with self._turn:
+                await self._rpc.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # it has ended: whoever waits for an answer learns how
 

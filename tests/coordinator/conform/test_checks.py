@@ -17,6 +17,7 @@ from tests.coordinator.conform.suite import examples, tried
 from tests.coordinator.conform.wrong_participant import FAULTS, HOLD, NOTE
 
 RUNS_AT_ONCE = 6
+UNANSWERED_S = 2.0  # how long an answer of the fast lane is waited for that will not come
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ ON_FAST_LANE = ("execute", *(check.id for check in CHECKS if check.lanes == (Lan
 TWINS = (
     Twin("", action=HOLD, lanes=tuple(Lane)),
     Twin("", action=NOTE, lanes=tuple(Lane)),
+    Twin("no-lane", lanes=tuple(Lane)),
     Twin("no-types", ["describe"]),
     Twin("kind-unspecified", ["describe"]),
     Twin("not-barriered", warned=["describe-barriered"]),
@@ -92,7 +94,7 @@ TWINS = (
     Twin("no-key", warned=["key-empty"]),
     Twin("any-size", warned=["input-oversized"]),
     Twin("oversized-with-effect", ["input-oversized"]),
-    fast("lane-silent", ["execute"]),
+    Twin("lane-silent", ["exchange-batch"], lanes=(Lane.FAST,), only=["exchange-batch"]),
     fast("lane-first-only", ["exchange-batch", "exchange-over-limit", "exchange-duplicate-id", "exchange-drain"]),
     fast("lane-drops-excess", ["exchange-over-limit"]),
     fast("lane-drops-empty", ["exchange-empty-call"]),
@@ -119,7 +121,8 @@ async def _all_tried(directory: Path) -> Mapping[Twin, Report]:
         own.mkdir()
         async with places:
             if not killed:
-                return await tried(own, twin.fault, Chosen(twin.only, actions=[twin.action], lanes=twin.lanes))
+                chosen = Chosen(twin.only, actions=[twin.action], lanes=twin.lanes)
+                return await tried(own, twin.fault, chosen, timeout_s=UNANSWERED_S if twin.only else 5.0)
             command = (
                 f"exec {sys.executable} -m tests.coordinator.conform.wrong_participant"
                 f' --listen "$ADDRESS" --database wrong.db --fault "{twin.fault}"'

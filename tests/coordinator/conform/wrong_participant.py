@@ -102,6 +102,7 @@ FAULTS: Final = {
     "forgets-completed": "completed rows are gone after a kill",
     "forgets-bars": "bars are gone after a kill",
     "effect-before-row": "the effect is committed before the row",
+    "no-lane": "the fast lane is not offered, which is no fault",
     "lane-silent": "the fast lane's greeting is not answered",
     "lane-first-only": "of the calls in one message only the first is answered",
     "lane-drops-excess": "calls beyond its limit are not answered",
@@ -168,7 +169,7 @@ class WrongParticipant:
         behaviors = {name: self._guarded(method) for name, method in methods.items()} | {"Describe": self._describe}
         unary: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(each) for name, each in behaviors.items()}
         exchange: Any = Exchange(methods, self._fault).serve
-        streams = {"Exchange": grpc.stream_stream_rpc_method_handler(exchange)}
+        streams: dict[str, Any] = {"Exchange": grpc.stream_stream_rpc_method_handler(exchange)}
         return grpc.method_handlers_generic_handler("saga.v1.ParticipantService", unary | streams)
 
     def _guarded(self, method: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[bytes]]:
@@ -190,7 +191,7 @@ class WrongParticipant:
             participant="wrong",
             actions=[hold, note],
             barriered=self._fault != "not-barriered",
-            exchange=ExchangeLimits(max_in_flight=IN_FLIGHT_MAX),
+            exchange=None if self._is("no-lane") else ExchangeLimits(max_in_flight=IN_FLIGHT_MAX),
         )
         if self._fault != "no-retention":
             described.key_retention.seconds = DAY_S * (1 if self._fault == "short-retention" else 400)
@@ -414,7 +415,8 @@ class Exchange:
         self._methods = {name.lower(): method for name, method in methods.items()}
         self._fault = fault
 
-    async def serve(self, requests: AsyncIterator[bytes], context: Any) -> None:
+    async def serve(self, requests: AsyncIterator[bytes], given: Any) -> None:
+        context = _OneWriter(given)
         calls: dict[int, asyncio.Task[None]] = {}
         try:
             async for data in requests:
@@ -476,6 +478,19 @@ class Exchange:
             message = ExchangeResponse()
             getattr(message.answers.add(id=call.id), kind).MergeFromString(reply)
             await context.write(message.SerializeToString(deterministic=True))
+
+
+class _OneWriter:
+    """gRPC takes one message of a stream at a time."""
+
+    def __init__(self, context: Any) -> None:
+        self.abort = context.abort
+        self._context = context
+        self._turn = asyncio.Lock()
+
+    async def write(self, message: bytes) -> None:
+        async with self._turn:
+            await self._context.write(message)
 
 
 class _Deadline:
