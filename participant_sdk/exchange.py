@@ -90,15 +90,20 @@ class _Stream:
         reader = asyncio.create_task(self._read(requests))
         reader.add_done_callback(lambda _: self._has_work.set())
         try:
-            while not reader.done() or self._calls or self._unsent:
+            while not self._is_over(reader):
                 await self._has_work.wait()
                 self._has_work.clear()
-                if reader.done():
-                    reader.result()  # what is malformed ends the stream at once
-                while self._unsent:
+                while self._unsent and not self._is_over(reader):
                     await self._write(self._next_message())
         finally:
             await _cancelled([reader, *self._calls.values()])
+
+    def _is_over(self, reader: asyncio.Task[None]) -> bool:
+        """Whether all has come and is answered. What is malformed ends the stream at once: `CallError`."""
+        if not reader.done():
+            return False
+        reader.result()
+        return not self._calls and not self._unsent
 
     # --- What comes in ---
 

@@ -98,9 +98,7 @@ class ActionHarness(AbstractAsyncContextManager["ActionHarness"]):
         context = self._context(saga_uid, step, sent, OPERATION_EXECUTE, attempt)
         context.action = self._action_name(action)
         context.labels.update(labels or {})
-        reply = await self._call(
-            ExecuteRequest(context=context, input=_packed(request)), timeout, metadata
-        )
+        reply = await self._call(ExecuteRequest(context=context, input=_packed(request)), timeout, metadata)
         response = ExecuteResponse.FromString(reply)
         if response.HasField("completed"):
             sent.output = response.completed.output

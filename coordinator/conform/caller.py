@@ -167,6 +167,10 @@ class Caller:
         """How calls go."""
         return Lane.UNARY if self.offered is None else Lane.FAST
 
+    def use_fast_lane(self, offered: ExchangeLimits) -> None:
+        """From here on calls go over Exchange."""
+        self.offered = offered
+
     async def close(self) -> None:
         """Ends the connection, and with it the calls in flight."""
         if self._stream is not None:

@@ -1,13 +1,13 @@
 """One run: the participant is found or started, described, tried with every check that was chosen, and ended.
 
 Checks of one participant run one after another, so that what one of them sees is not another's doing. One that fails
-does not end the run, unless the participant is gone.
+does not end the run, unless the participant is gone. Over each lane the participant is tried by itself: one that is
+started here begins anew, in a directory of its own, so that an author's file has to have enough in stock for one lane.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Collection, Iterator, Sequence
@@ -80,12 +80,26 @@ async def conform(
     Errors: `Unreachable`; `NoSuchAction`; `NoFastLane`; `ExamplesError` where the file does not fit the participant;
     `CommandFailed` where one of its commands or queries fails.
     """
+    first, *others = [lane for lane in Lane if lane in chosen.lanes]
+    run = await _over(first, target, examples, chosen, timeout_s, starts=starts)
+    results = list(run.results_in_order())
+    if run.offered is not None:
+        for lane in others:
+            another = await _over(lane, target, examples, chosen, timeout_s, starts=starts)
+            results += [result for result in another.results_in_order() if result.lane == lane]
+    return Report(target, run.participant, run.version, results)
+
+
+async def _over(lane: Lane, target: str, examples: Examples, chosen: Chosen, timeout_s: float, *, starts: bool) -> _Run:
+    """A run over one lane, that has been made."""
     with tempfile.TemporaryDirectory(prefix="saga-conform-") as directory:
         surroundings = Surroundings(examples.directory, {"ADDRESS": target, "DIRECTORY": directory})
         caller = Caller(target, timeout_s)
         try:
             async with _running(caller, examples, surroundings, starts=starts) as process:
-                return await _Run(caller, examples, surroundings, chosen, process).run()
+                run = _Run(lane, caller, examples, surroundings, chosen, process)
+                await run.make()
+                return run
         finally:
             await caller.close()
 
@@ -117,21 +131,34 @@ async def _running(
 class _Run:
     """The state of a run."""
 
+    lane: Lane
     caller: Caller
     examples: Examples
     surroundings: Surroundings
     chosen: Chosen
     process: ParticipantProcess | None
-    callers: dict[Lane, Caller] = field(default_factory=dict)  # over which calls are tried
-    results: dict[tuple[str, str, str], Result] = field(default_factory=dict)  # by lane, action and check
+    results: dict[tuple[str, str], Result] = field(default_factory=dict)  # by action and check
     is_gone: bool = False
+    participant: str = ""
+    version: str = ""
+    offered: ExchangeLimits | None = None
+    """What the participant says of the fast lane; None: it does not offer it."""
 
-    async def run(self) -> Report:
+    async def make(self) -> None:
+        """Describes and tries the participant."""
         body = await self._described()
         try:
             description = read_description(body)
         except InvalidDescriptionError as error:
-            return self._unusable(error)
+            self._note_unusable(error)
+            return
+        self.participant, self.version = description.participant, description.version
+        if description.HasField("exchange"):
+            self.offered = description.exchange
+        if self.lane is Lane.FAST:
+            if self.offered is None:
+                raise NoFastLane
+            self.caller.use_fast_lane(self.offered)
         self._check_description(description)
         types = Types(description.descriptors)
         actions = {action.name: action for action in description.actions}
@@ -140,33 +167,14 @@ class _Run:
         if problems := typed_problems(self.examples, actions, types):
             raise ExamplesError(problems)
         chosen = [action for name, action in actions.items() if not self.chosen.actions or name in self.chosen.actions]
-        async with self._calling(description):
-            for caller, action in itertools.product(self.callers.values(), chosen):
-                await self._try_action(caller, action, types)
-            await self._kill_and_restart(chosen, types)
-        results = [self.results[key] for key in self._keys(chosen) if key in self.results]
-        return Report(self.caller.target, description.participant, description.version, results)
+        for action in chosen:
+            await self._try_action(action, types)
+        await self._kill_and_restart(chosen, types)
 
-    def _keys(self, actions: Sequence[Action]) -> Iterator[tuple[str, str, str]]:
-        names = [action.name for action in actions]
-        for lane, name in (("", ""), *itertools.product(self.callers, names)):
-            yield from ((lane, name, check.id) for check in CHECKS)
-
-    @asynccontextmanager
-    async def _calling(self, description: DescribeResponse) -> AsyncIterator[None]:
-        """Connects over each lane that was chosen and is there. Errors: `NoFastLane`."""
-        offered: dict[Lane, ExchangeLimits | None] = {Lane.UNARY: None}
-        if description.HasField("exchange"):
-            offered[Lane.FAST] = description.exchange
-        lanes = [lane for lane in offered if lane in self.chosen.lanes]
-        if not lanes:
-            raise NoFastLane
-        self.callers = {lane: Caller(self.caller.target, self.caller.timeout_s, offered[lane]) for lane in lanes}
-        try:
-            yield
-        finally:
-            for caller in self.callers.values():
-                await caller.close()
+    def results_in_order(self) -> Iterator[Result]:
+        """By action as they were tried, of each by check."""
+        for name in dict.fromkeys(name for name, _ in self.results):
+            yield from (self.results[name, check.id] for check in CHECKS if (name, check.id) in self.results)
 
     async def _described(self) -> bytes:
         try:
@@ -176,7 +184,7 @@ class _Run:
                 raise Unreachable(str(error)) from None
             return b"\xff"  # whoever is there does not describe itself, which the reading then says
 
-    def _unusable(self, error: InvalidDescriptionError) -> Report:
+    def _note_unusable(self, error: InvalidDescriptionError) -> None:
         """Of a participant whose description cannot be used nothing else can be tried."""
         failed = Result(DESCRIBE, "", Verdict.FAILED, expected="a description as in the contract", came=str(error))
         rest = (
@@ -184,7 +192,8 @@ class _Run:
             for check in self.chosen.checks()
             if check.id != DESCRIBE
         )
-        return Report(self.caller.target, "", "", [failed, *rest])
+        for result in (failed, *rest):
+            self._note(result)
 
     def _check_description(self, description: DescribeResponse) -> None:
         for check in self.chosen.checks():
@@ -199,13 +208,13 @@ class _Run:
                 result = _passed(check, "", warnings)
             self._note(result)
 
-    async def _try_action(self, caller: Caller, action: Action, types: Types) -> None:
+    async def _try_action(self, action: Action, types: Types) -> None:
         for check in self.chosen.checks():
-            if check.of_action is not None and caller.lane in check.lanes:
-                await self._try(caller, check, action, types)
+            if check.of_action is not None and self.lane in check.lanes:
+                await self._try(check, action, types)
 
-    async def _try(self, caller: Caller, check: Check, action: Action, types: Types) -> None:
-        trial = self._trial(caller, action, types)
+    async def _try(self, check: Check, action: Action, types: Types) -> None:
+        trial = self._trial(action, types)
         if reason := self._obstacle(check, trial):
             self._note(_skipped(check, trial, reason))
             return
@@ -218,11 +227,11 @@ class _Run:
     async def _kill_and_restart(self, actions: Sequence[Action], types: Types) -> None:
         """The checks that go over a kill: all their first halves, one kill, all their second halves."""
         halves: list[tuple[Check, Trial, AsyncIterator[None]]] = []
-        for caller, action in itertools.product(self.callers.values(), actions):
+        for action in actions:
             for check in self.chosen.checks():
-                if check.over_kill is None or caller.lane not in check.lanes:
+                if check.over_kill is None or self.lane not in check.lanes:
                     continue
-                trial = self._trial(caller, action, types)
+                trial = self._trial(action, types)
                 if reason := self._obstacle(check, trial):
                     self._note(_skipped(check, trial, reason))
                 else:
@@ -231,8 +240,7 @@ class _Run:
             return
         begun = [await self._judged(check, trial, anext(half)) for check, trial, half in halves]
         await self.process.kill()
-        for caller in (self.caller, *self.callers.values()):
-            await caller.reconnect()
+        await self.caller.reconnect()
         await self.process.start()
         for (check, trial, half), first in zip(halves, begun, strict=True):
             result = first
@@ -253,35 +261,33 @@ class _Run:
         except TimeoutError:
             late = Violation(f"an end within {limits.CHECK_MAX_S:.0f} s", "none")
             return _failed(check, trial.action.name, late, trial)
-        return _passed(
-            check, trial.action.name, trial.warnings, lane=trial.caller.lane, is_unobserved=trial.is_unobserved
-        )
+        return _passed(check, trial.action.name, trial.warnings, lane=self.lane, is_unobserved=trial.is_unobserved)
 
     async def _after(self, trial: Trial, result: Result) -> None:
         """Takes back what the check left; finds out whether the participant has outlived it."""
         if result.verdict is Verdict.FAILED:
             try:
-                await trial.caller.describe()
+                await self.caller.describe()
             except DescribeFailed:
                 self.is_gone = True
                 return
         await trial.clean_up()
 
-    def _trial(self, caller: Caller, action: Action, types: Types) -> Trial:
+    def _trial(self, action: Action, types: Types) -> Trial:
         given = self.examples.actions.get(action.name, ActionExamples(_NO_PLACE))
-        return Trial(caller, types, action, given, self.surroundings)
+        return Trial(self.caller, types, action, given, self.surroundings)
 
     def _obstacle(self, check: Check, trial: Trial) -> str:
         """Why a check cannot be made of an action now; empty where it can."""
         if self.is_gone:
             return "the participant does not answer any more"
-        execute = self.results.get((trial.caller.lane, trial.action.name, EXECUTE))
+        execute = self.results.get((trial.action.name, EXECUTE))
         if check.id != EXECUTE and execute is not None and execute.verdict is Verdict.FAILED:
             return f"`{EXECUTE}` failed"
         return check.lacks(trial, can_kill=self.process is not None)
 
     def _note(self, result: Result) -> None:
-        self.results[result.lane, result.action, result.check] = result
+        self.results[result.action, result.check] = result
 
 
 def _passed(

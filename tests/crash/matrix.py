@@ -48,8 +48,8 @@ class Life:
 class Cell:
     """Sagas of these shapes, and the coordinators that they go through before one that nothing happens to.
 
-    `fresh`: the definitions are new, under names of their own. `fast_lane`: the participant is called over Exchange, and
-    else by unary calls.
+    `fresh`: the definitions are new, under names of their own. `fast_lane`: the participant is called over Exchange,
+    and else by unary calls.
     """
 
     name: str

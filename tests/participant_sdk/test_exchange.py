@@ -295,6 +295,31 @@ async def test_g14_who_does_not_take_answers_is_not_read_any_more(monkeypatch: p
     assert begun == list(range(1, 101))
 
 
+async def test_g13_what_is_malformed_ends_the_stream_also_while_an_answer_is_written() -> None:
+    is_writing, ends = asyncio.Event(), asyncio.Event()
+    aborted: list[grpc.StatusCode] = []
+
+    class Context:
+        async def write(self, _message: bytes) -> None:
+            is_writing.set()
+            await ends.wait()
+
+        async def abort(self, code: grpc.StatusCode, *_details: object) -> None:
+            aborted.append(code)
+
+    async def requests() -> AsyncIterator[bytes]:
+        yield b""
+        await is_writing.wait()
+        asyncio.get_running_loop().call_soon(ends.set)
+        yield b"\xff\xff"
+
+    async def nothing(_request: object, _metadata: object, _timeout: object) -> bytes:
+        return b""
+
+    await asyncio.wait_for(Exchanges(nothing).serve(requests(), Context()), 20)  # type: ignore[arg-type]  # a part of it
+    assert aborted == [grpc.StatusCode.INVALID_ARGUMENT]
+
+
 async def test_answers_that_do_not_fit_into_one_message_come_in_several(action: Scripted) -> None:
     async def verbose(_step: Step[Any]) -> StringValue:
         return StringValue(value="x" * (EXCHANGE_MESSAGE_BYTES_MAX * 2 // 5))
