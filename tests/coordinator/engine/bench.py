@@ -26,7 +26,7 @@ from coordinator.journal.port import JournalReader
 from coordinator.participants.call import Call
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.definition_pb2 import STEP_ORDER_GRAPH, AttemptPolicy, SagaDefinition, StepDefinition
-from saga.v1.event_pb2 import SagaEvent
+from saga.v1.event_pb2 import ParentStep, SagaEvent
 from saga.v1.participant_pb2 import Action, DescribeResponse
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CALL_REFUSED,
@@ -165,7 +165,11 @@ class Bench:
     """One coordinator's engine."""
 
     def __init__(
-        self, journal: MemoryJournal | None = None, clock: LoopClock | None = None, unfinished_max: int = 1000
+        self,
+        journal: MemoryJournal | None = None,
+        clock: LoopClock | None = None,
+        unfinished_max: int = 1000,
+        rest_after_ns: int = limits.REST_AFTER_NS,
     ) -> None:
         self.journal = journal or MemoryJournal()
         self.clock = clock or LoopClock()
@@ -173,7 +177,16 @@ class Bench:
         self.descriptions = descriptions()
         self.changes = Changes()
         self.tasks = Tasks()
-        world = World(self.journal, self.participants, self.clock, self.changes, self.tasks, lambda: 0.0)
+        world = World(
+            self.journal,
+            self.participants,
+            self.clock,
+            self.changes,
+            self.tasks,
+            lambda: 0.0,
+            rest_after_ns=rest_after_ns,
+        )
+        self._rest_after_ns = rest_after_ns
         self.definitions = Definitions(self.journal, lambda: self.descriptions, self.clock)
         self.engine = Engine(world, self.definitions, unfinished_max)
 
@@ -207,11 +220,19 @@ class Bench:
         """What is on stable storage: `attempt_started reserve 1`."""
         return [brief(event) for event in await self.journal.read(saga_id)]
 
+    def news(self, saga_id: str, step_name: str) -> None:
+        """Tell the saga that there may be news of its child."""
+        self.engine._drivers.tell_parent(ParentStep(saga_id=saga_id, step=step_name))
+
+    def rests(self, saga_id: str = "s") -> bool:
+        """Whether the saga is unfinished, and nobody drives it."""
+        return saga_id in self.engine._drivers._resting
+
     async def crash(self) -> "Bench":
         """Kill this engine, and put another one on what was durable."""
         journal = self.journal.reopen()
         await self.engine.close()
-        again = Bench(journal, self.clock)
+        again = Bench(journal, self.clock, rest_after_ns=self._rest_after_ns)
         await again.engine.open()
         return again
 

@@ -347,7 +347,7 @@ async def test_news_that_comes_while_a_poll_is_in_flight_leads_to_another_at_onc
     """The poll may have been answered by what was so before the news."""
     async with bench() as b:
         await polled_and_held(b)
-        b.engine._drivers["s"].hasten("a")
+        b.news("s", "a")
         await settled()
         assert made_of_a(b) == 2
         b.participants.answer("a", accepted(60))
@@ -366,7 +366,7 @@ async def test_g8_no_poll_goes_out_while_the_answer_to_the_one_before_waits_to_b
         b.journal.hold()
         b.participants.answer("c", done())
         await settled()
-        b.engine._drivers["s"].hasten("a")
+        b.news("s", "a")
         b.participants.answer("a", done())
         await settled()
         b.journal.release()
