@@ -293,13 +293,15 @@ class Driver:
 
         Before its start nothing is expected, so that while is not waited for.
         """
+        if self._dispatcher.busy:
+            return
         now_ns, wake_ns = self._now_ns(), self._dispatcher.wake_ns
         long_ns = self._world.rest_after_ns * (1 + self._saga.last_sequence // limits.REST_EVENTS)
-        if self._dispatcher.busy or (wake_ns is not None and wake_ns - now_ns < long_ns):
+        if wake_ns is not None and wake_ns - now_ns < long_ns:
             return
-        quiet_from_ns = self._saga.last_time_ns + long_ns
-        if quiet_from_ns > now_ns and not self._before_its_start(now_ns):
-            self._dispatcher.look_at(quiet_from_ns, now_ns)
+        quiet_ns = self._saga.last_time_ns + long_ns
+        if now_ns < quiet_ns and not self._before_its_start(now_ns):
+            self._dispatcher.look_at(quiet_ns, now_ns)
             return
         self._stopped = True
         self._owner.rests(self, self._dispatcher.rest(self._skew_ns, now_ns))

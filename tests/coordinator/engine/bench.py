@@ -40,7 +40,7 @@ from saga.v1.types_pb2 import (
     StepKind,
 )
 from tests.coordinator.core.protos import files, proto
-from tests.support.virtual_time import LoopClock
+from tests.support.virtual_time import LoopClock, elapsed_s
 
 TEXT = "shop.Text"
 _SHOP = files(proto("shop.proto", "shop", {"Text": ["text"], "Other": ["text"]}))
@@ -249,6 +249,16 @@ async def bench(**options: Anything) -> AsyncGenerator[Bench, None]:
         assert made.engine.unfinished == 0
 
 
+@asynccontextmanager
+async def restarted(first: Bench) -> AsyncGenerator[Bench, None]:
+    """Another coordinator on what the first one left."""
+    second = await first.crash()
+    try:
+        yield second
+    finally:
+        await second.engine.close()
+
+
 def request(saga_id: str = "s", value: str = "in", **fields: Anything) -> StartSagaRequest:
     given: dict[str, Anything] = {"saga_id": saga_id, "definition": "order", "input": text(value)}
     return StartSagaRequest(**given | fields)
@@ -271,3 +281,17 @@ def brief(event: SagaEvent) -> str:
 def attempts_of(lines: Iterable[str], step_name: str) -> Sequence[str]:
     """Those of one step, among `made` or `journaled`."""
     return [line for line in lines if step_name in line.split()]
+
+
+def instants(b: Bench) -> dict[str, list[float]]:
+    """When each kind of call is made, in seconds; filled while sagas run."""
+    times: dict[str, list[float]] = {}
+    original = b.participants.call
+
+    async def call(call: Call) -> Reply:
+        key = f"{call.context.step} {call.method.rpartition('/')[2]}"
+        times.setdefault(key, []).append(round(elapsed_s(), 3))
+        return await original(call)
+
+    b.participants.call = call  # type: ignore[method-assign]  # the test listens in
+    return times

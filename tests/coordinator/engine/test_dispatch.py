@@ -20,6 +20,7 @@ from tests.coordinator.engine.bench import (
     attempts_of,
     bench,
     done,
+    instants,
     ns,
     policy,
     request,
@@ -28,20 +29,6 @@ from tests.coordinator.engine.bench import (
 from tests.support.virtual_time import EPOCH_NS, elapsed_s, settled
 
 CANCEL = CancelRequested("changed my mind")
-
-
-def instants(b: Bench) -> dict[str, list[float]]:
-    """When each kind of call was made, in seconds; filled while the saga runs."""
-    times: dict[str, list[float]] = {}
-    original = b.participants.call
-
-    async def call(call: Call) -> Reply:
-        key = f"{call.context.step} {call.method.rpartition('/')[2]}"
-        times.setdefault(key, []).append(round(elapsed_s(), 3))
-        return await original(call)
-
-    b.participants.call = call  # type: ignore[method-assign]  # the test listens in
-    return times
 
 
 # --- Calls ------------------------------------------------------------------------------------------------------------

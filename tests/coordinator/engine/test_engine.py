@@ -1,8 +1,7 @@
 """Starting, finding who drives a saga, recovery, following, and stopping."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pytest
@@ -40,22 +39,13 @@ from tests.coordinator.engine.bench import (
     ns,
     policy,
     request,
+    restarted,
     step,
     text,
 )
 from tests.support.virtual_time import EPOCH_NS, elapsed_s, settled
 
 CANCEL = CancelRequested("changed my mind", "alice")
-
-
-@asynccontextmanager
-async def restarted(first: Bench) -> AsyncGenerator[Bench, None]:
-    """Another coordinator on what the first one left."""
-    second = await first.crash()
-    try:
-        yield second
-    finally:
-        await second.engine.close()
 
 
 # --- G10 --------------------------------------------------------------------------------------------------------------
