@@ -20,7 +20,6 @@ from typing import Final, TypeAlias
 from coordinator import failpoints
 from coordinator.core import limits
 from coordinator.core.inputs import Input, Recovered
-from coordinator.core.instants import earliest
 from coordinator.core.state import ENDED, Saga
 from coordinator.engine.driver import Driver
 from coordinator.engine.index import index_of
@@ -239,7 +238,7 @@ class Drivers:
         now_ns = self._world.clock.now_ns()
         if index is None or index.state != SAGA_STATE_PENDING or index.create_time_ns > now_ns:
             return Rest(now_ns, left=True)
-        return Rest(earliest(index.start_time_ns, index.deadline_ns), left=True)
+        return Rest(index.start_time_ns, left=True)
 
     def _wake(self) -> None:
         """Sagas that rest are due."""
