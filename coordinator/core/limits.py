@@ -72,6 +72,7 @@ START_AHEAD_MAX_NS: Final = 366 * DAY_NS
 SAGA_DEPTH_MAX: Final = 8  # sagas above a saga, each a step of the next
 CHILD_POLL_MIN_NS: Final = 50 * MILLISECOND_NS  # a parent looks at its child the less often the longer it is quiet
 CHILD_POLL_MAX_NS: Final = 30 * SECOND_NS
+OWN_CHILD_POLL_MAX_NS: Final = 10 * MINUTE_NS  # where both run here the child tells its parent, so that polls are spare
 UNFINISHED_SAGAS_MAX: Final = 100_000
 ADMISSION_RETRY_AFTER_NS: Final = SECOND_NS
 

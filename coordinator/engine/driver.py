@@ -358,6 +358,8 @@ class Driver:
                 await self._insist(lambda: self._world.journal.quarantine(self.saga_id, reason))
         finally:
             self._world.changes.publish(self.saga_id)
+            if self._saga.parent is not None:
+                self._owner.tell_parent(self._saga.parent)
             self.stop()
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

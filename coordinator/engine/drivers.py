@@ -170,6 +170,7 @@ class Drivers:
                 await self._journal.quarantine(saga_id, error.reason)
                 taking.rest = None
                 self._world.changes.publish(saga_id)
+                self.tell_parent(ParentStep(saga_id=index.parent_saga_id, step=saga_id.rpartition("/")[2]))
                 return None
 
     async def _drive(self, saga: Saga, definition: LoadedDefinition, taking: _TakingUp) -> Driver:

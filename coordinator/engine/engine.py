@@ -101,7 +101,8 @@ class Engine:
     ) -> None:
         self.definitions = definitions
         self.children = Children(self, definitions, world.clock, world.new_uid)
-        self._world = world = replace(world, caller=WithChildren(world.caller, self.children))
+        own_children = Children(self, definitions, world.clock, world.new_uid, limits.OWN_CHILD_POLL_MAX_NS)
+        self._world = world = replace(world, caller=WithChildren(world.caller, own_children))
         self._journal = world.journal
         self._unfinished_max = unfinished_max
         self._loading = Loading(world.journal, definitions)

@@ -267,6 +267,55 @@ async def test_a_parent_that_rests_hears_of_its_childs_end_at_once() -> None:
         assert elapsed_s() == pytest.approx(before_s, abs=0.01)
 
 
+async def test_a_parent_asks_a_child_of_its_own_coordinator_hardly_ever() -> None:
+    class Counting(MemoryJournal):
+        reads = 0
+
+        async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
+            self.reads += saga_id == "o-1/parcel"
+            return await super().read(saga_id, after_sequence, limit)
+
+    journal = Counting()
+    async with bench(journal=journal) as b:
+        await b.register(step("send"), name="ship")
+        await b.register(step("parcel", participant="coordinator", action="ship"))
+        b.participants.script("send", EXECUTE, accepted(86_400))
+        await b.start("o-1")
+        await asyncio.sleep(7200)
+        before = journal.reads
+        await asyncio.sleep(3600)
+        polls = limits.HOUR_NS // limits.OWN_CHILD_POLL_MAX_NS
+        assert 0 < journal.reads - before <= 2 * (polls + 1)
+
+
+async def test_rule_11_a_parent_hears_at_once_that_its_child_was_set_aside() -> None:
+    async with bench() as b:
+        await b.register(step("send"), name="ship")
+        await b.register(step("parcel", participant="coordinator", action="ship"))
+        b.participants.script("send", EXECUTE, accepted(7200))
+        await b.start("o-1")
+        await asyncio.sleep(7199)
+        b.journal.damage("o-1/parcel", 2, b"\xff")
+        await asyncio.sleep(2)
+        assert (await b.look("o-1")).needs_attention
+        with pytest.raises(UnreadableSaga):
+            await b.look("o-1/parcel")
+
+
+async def test_rule_11_a_parent_hears_at_once_that_its_child_was_set_aside_while_it_was_driven() -> None:
+    async with bench() as b:
+        await b.register(step("send", execute=policy(timeout=3600)), name="ship")
+        await b.register(step("parcel", participant="coordinator", action="ship"))
+        b.participants.hold("send")
+        await b.start("o-1")
+        await asyncio.sleep(3000)
+        b.journal.damage("o-1/parcel", 2, b"\xff")
+        b.journal.fail_next()
+        b.participants.answer("send", done())
+        await asyncio.sleep(1)
+        assert (await b.look("o-1")).needs_attention
+
+
 async def test_news_of_a_child_that_comes_while_its_parent_is_paused_is_kept() -> None:
     async with bench() as b:
         await b.register(step("send"), name="ship")
