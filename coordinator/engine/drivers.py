@@ -265,7 +265,7 @@ class Drivers:
                 for saga_id, (saga, definition) in (await self._loading.many(list(rests))).items():
                     if saga.state in STANDING:
                         taken[saga_id].rest = None
-                    else:
+                    elif not self.draining:
                         await self._drive(saga, definition, taken[saga_id])
             except Exception:  # each of those that are left says by itself what is wrong
                 log.debug("sagas could not be taken up together", exc_info=True)

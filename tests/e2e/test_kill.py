@@ -49,15 +49,16 @@ async def test_a_coordinator_killed_at_random_moments_loses_nothing(system: Orde
 async def test_a_coordinator_killed_while_sagas_wait_for_their_start_loses_none(system: OrderSystem) -> None:
     """G3: nobody drives a saga that waits; it is found again, and none starts before its time."""
     ids = [f"waiting-{number}" for number in range(WAITING)]
-    start_time = datetime.now(UTC) + timedelta(seconds=3)
+    start_time = datetime.now(UTC) + timedelta(seconds=max(3, WAITING // 100))
+    portions = [ids[first : first + 100] for first in range(0, WAITING, 100)]
     async with system.client() as sagas:
-        await asyncio.gather(
-            *(sagas.start(DEFINITION, order(i, country=NOT_SERVED), saga_id=i, start_time=start_time) for i in ids)
-        )
+        for portion in portions:
+            orders = ((i, order(i, country=NOT_SERVED)) for i in portion)
+            await asyncio.gather(*(sagas.start(DEFINITION, o, saga_id=i, start_time=start_time) for i, o in orders))
     await system.coordinator.kill()
     await system.coordinator.start()
-    for first in range(0, WAITING, 500):  # so many may wait at a time
-        for saga in await system.wait_all(ids[first : first + 500]):
+    for portion in portions:
+        for saga in await system.wait_all(portion):
             assert saga.state == SAGA_STATE_COMPENSATED, saga
             assert saga.start_time.ToDatetime(UTC) >= start_time
     system.assert_sums_hold()
