@@ -19,6 +19,7 @@ from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import definition_pb2, participant_pb2
 from tests.coordinator.api.serving import Api, code_and_reason, detail, failure, kinds, outcome, serving
 from tests.coordinator.engine.bench import EXECUTE, accepted, request, step
+from tests.support.passing_time import HOUR, let_pass
 from tests.support.waiting import until
 
 CONTRACT = (pb, definition_pb2, participant_pb2)
@@ -110,7 +111,7 @@ async def test_g13_bytes_that_do_not_decode_are_an_invalid_argument() -> None:
                     assert method.input_type.full_name in status.message
 
 
-async def test_g14_a_request_that_is_too_large_is_refused_and_the_server_goes_on() -> None:
+async def test_g14_a_askedthat_is_too_large_is_refused_and_the_server_goes_on() -> None:
     async with serving() as api:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await api.raw("/saga.v1.CoordinatorService/GetSaga")(b"\x00" * (limits.MESSAGE_BYTES_MAX + 1))
@@ -165,8 +166,8 @@ async def _nobody_follows(api: Api) -> None:
     await until(lambda: not api.bench.changes._followers)
 
 
-async def _two_follow(api: Api) -> None:
-    await until(lambda: len(api.bench.changes._followers.get("s", ())) == 2)
+async def _follow(api: Api, number: int) -> None:
+    await until(lambda: len(api.bench.changes._followers.get("s", ())) == number)
 
 
 async def _pending_saga(api: Api) -> None:
@@ -182,7 +183,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(caplog: pytest.LogC
         watch = api.sagas.WatchSaga(pb.WatchSagaRequest(saga_id="s"))
         assert (await anext(aiter(watch))).event.sequence == 1
         wait = api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s"))
-        await _two_follow(api)
+        await _follow(api, 2)
         watch.cancel()
         wait.cancel()
         await _nobody_follows(api)
@@ -261,7 +262,7 @@ async def _wait_and_watch(api: Api) -> list[asyncio.Future[object]]:
     """A WaitSaga and a WatchSaga, both under way."""
     watching = asyncio.ensure_future(_drained(api.sagas.WatchSaga(pb.WatchSagaRequest(saga_id="s"))))
     waiting = asyncio.ensure_future(api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s")))
-    await _two_follow(api)
+    await _follow(api, 2)
     return [waiting, watching]
 
 
@@ -343,6 +344,11 @@ def test_a_gate_counts_those_inside() -> None:
 async def test_a_wait_is_answered_before_the_calls_own_deadline() -> None:
     async with serving() as api:
         await _pending_saga(api)
-        response = await api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s"), timeout=0.4)
+        waiting = asyncio.ensure_future(
+            api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s"), timeout=HOUR.total_seconds())
+        )
+        await _follow(api, 1)
+        let_pass(HOUR)
+        response = await waiting
         assert not response.ended
         assert response.saga.saga_id == "s"
