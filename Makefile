@@ -33,9 +33,10 @@ $(DEV): $(RUNTIME)
 demo: $(RUNTIME)
 	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
 
-# Beside each other, because most of them wait for processes; a few at most, because those processes want cores too.
+# Beside each other, because those of processes often wait; a few at most, because the processes want cores too. Tests that
+# share a module's processes stay together.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 # --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
 

@@ -22,4 +22,8 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first: none is begun by one worker when the others have nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((turn for turn, marker in enumerate(("long", "e2e")) if item.get_closest_marker(marker)), 2)

@@ -35,7 +35,8 @@ def everything_holds(seed: int, answers: bytes, deeds: bytes) -> None:
     assert run.complaint == ""
 
 
-@drawing(150)
+@pytest.mark.long
+@drawing(60)
 @given(SEEDS, st.binary(min_size=150, max_size=150), st.binary(min_size=60, max_size=60))
 def test_every_forest_comes_to_an_end_that_can_be_trusted(seed: int, answers: bytes, deeds: bytes) -> None:
     """The court complains by itself; see `court`."""

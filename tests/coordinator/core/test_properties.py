@@ -194,7 +194,7 @@ def live(world: World, tape: Tape) -> None:
 # --- What must hold ---------------------------------------------------------------------------------------------------
 
 
-@drawing(1000)
+@drawing(400)
 @given(SCENES, TAPES)
 def test_every_saga_comes_to_an_end_that_can_be_trusted(scene: Scene, numbers: bytes) -> None:
     """The judge and the participants complain by themselves; see `judge` and `World.check_end`."""
@@ -202,7 +202,7 @@ def test_every_saga_comes_to_an_end_that_can_be_trusted(scene: Scene, numbers: b
     event(SagaState.Name(world.saga.state))
 
 
-@drawing(200)
+@drawing(100)
 @given(SCENES)
 def test_g3_without_failures_a_saga_completes_unless_its_own_data_or_holds_are_in_the_way(scene: Scene) -> None:
     world = play(scene, b"")
