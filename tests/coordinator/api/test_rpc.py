@@ -111,7 +111,7 @@ async def test_g13_bytes_that_do_not_decode_are_an_invalid_argument() -> None:
                     assert method.input_type.full_name in status.message
 
 
-async def test_g14_a_askedthat_is_too_large_is_refused_and_the_server_goes_on() -> None:
+async def test_g14_a_request_that_is_too_large_is_refused_and_the_server_goes_on() -> None:
     async with serving() as api:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await api.raw("/saga.v1.CoordinatorService/GetSaga")(b"\x00" * (limits.MESSAGE_BYTES_MAX + 1))
