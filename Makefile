@@ -33,10 +33,10 @@ $(DEV): $(RUNTIME)
 demo: $(RUNTIME)
 	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
 
-# Beside each other, because those of processes often wait; a few at most, because the processes want cores too. Tests that
-# share a module's processes stay together.
+# Beside each other, because those of processes often wait; a few at most, because the processes want cores too. The tests
+# of one file stay together, because they may share processes; tests/conftest.py says which files begin.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
 
@@ -62,7 +62,9 @@ fuzz: $(DEV)
 
 # --- What CI runs ---
 
-ci: lint types floors generated proto test
+# The tests do not keep all cores busy: the types are checked beside them.
+ci: lint floors generated proto
+	$(MAKE) --jobs=2 test types
 
 lint: $(DEV)
 	$(BIN)/ruff check

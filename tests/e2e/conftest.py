@@ -17,6 +17,6 @@ async def system(tmp_path: Path) -> AsyncIterator[OrderSystem]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OrderSystem]:
-    """The same for all tests of a module, which then also share an event loop and one of xdist's workers."""
+    """The same for all tests of a module, which then also share an event loop."""
     async with OrderSystem(tmp_path_factory.mktemp("system")) as running:
         yield running

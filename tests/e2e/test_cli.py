@@ -15,7 +15,7 @@ from coordinator.cli.errors import ExitCode
 from saga.v1.types_pb2 import SAGA_STATE_COMPLETED
 from tests.e2e.system import DEFINITION, DEFINITION_FILE, PATIENCE_S, OrderSystem, order, run, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("cli")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from sample_services.accounts.v1.welcome_pb2 import SendWelcomeRequest, Welcome
 from sample_services.demo.processes import Supervisor
 from tests.e2e.system import Finished, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("operator")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 REFUSED_COUNTRY = "XX"
 DEFINITION = """

@@ -58,7 +58,6 @@ from tests.support.registering import register
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.xdist_group("other languages"),
     pytest.mark.e2e,
     pytest.mark.skipif(
         shutil.which("node") is None or shutil.which("npm") is None,

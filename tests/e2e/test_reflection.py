@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.system import DEFINITION, Finished, OrderSystem, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("reflection")]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}") or "buf"
 ORDER = "sample_services.orders.v1.Order"

@@ -30,11 +30,7 @@ from sample_services.orders.v1.orders_pb2 import FulfilledOrder
 from tests.e2e.system import DEFINITION, OrderSystem, order, until
 from tests.support.registering import register
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.xdist_group("two_coordinators"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 CHARGED = "SELECT * FROM charges WHERE state = 'CHARGED'"
 OUTER = """

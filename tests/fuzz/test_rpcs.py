@@ -26,7 +26,7 @@ from tests.fuzz.system import System, definition, payload
 from tests.fuzz.tape import TAPES, Tape, profile
 from tests.fuzz.verdict import Answer, judge
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("fuzz rpcs")]
+pytestmark = pytest.mark.e2e
 
 EXAMPLES = 12
 CALL_MAX_S: Final = 10.0

@@ -15,7 +15,7 @@ from coordinator.conform.runner import Chosen, conform
 from tests.coordinator.conform.suite import examples, tried
 from tests.coordinator.conform.wrong_participant import FAULTS, HOLD, NOTE
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("conform checks")]
+pytestmark = pytest.mark.long
 
 RUNS_AT_ONCE = 6
 
