@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,9 +19,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture
-def system(shared_system: OrderSystem) -> OrderSystem:
+def system(shared_system: OrderSystem) -> Iterator[OrderSystem]:
     """One for all tests, each of which has sagas of its own."""
-    return shared_system
+    yield shared_system
+    shared_system.gateway_hold.unlink(missing_ok=True)
 
 
 def order_json(order_id: str, *, country: str = "NL") -> str:
