@@ -40,6 +40,7 @@ REFUSED, SLOW = "refused", "slow"  # account ids that are treated so
 WORK_S: Final = 0.004
 LATE_S: Final = 0.1
 SLOW_WORK_S: Final = 0.1  # so that calls overlap on a busy machine too
+LOST_WORK_S: Final = 0.25  # and that those which are lost on their way are met at work
 KILLED_WORK_S: Final = 0.5  # and that a kill meets some of them
 POLLS: Final = 2  # until what is slow is done
 PARALLEL_MAX: Final = 7
@@ -100,12 +101,12 @@ FAULTS: Final = {
 }
 
 WORK_S_OF: Final = {
-    "acts-late": SLOW_WORK_S,
+    "acts-late": LOST_WORK_S,
     "compensations-race": SLOW_WORK_S,
     "effect-before-row": KILLED_WORK_S,
     "executes-race": SLOW_WORK_S,
-    "forgets-cancelled": SLOW_WORK_S,
-    "forgets-overdue": SLOW_WORK_S,
+    "forgets-cancelled": LOST_WORK_S,
+    "forgets-overdue": LOST_WORK_S,
     "late-execute": SLOW_WORK_S,
     "mixes-keys": SLOW_WORK_S,
 }
