@@ -243,12 +243,10 @@ def _attempt(
     end_ns = now_ns + step.plan.policies[operation].timeout_ns
     if operation == OPERATION_EXECUTE and not step.plan.must_go_on:  # that one is not helped by a deadline
         end_ns = earliest(end_ns, step_deadline_ns, saga.deadline_ns) or end_ns
-    return AttemptStarted(
-        step=step.plan.name,
-        operation=operation,
-        attempt=progress.attempts + 1 if progress else 1,
-        deadline=to_timestamp(end_ns),
-    )
+    number = progress.attempts + 1 if progress else 1
+    started = AttemptStarted(step=step.plan.name, operation=operation, attempt=number)
+    started.deadline.CopyFrom(to_timestamp(end_ns))
+    return started
 
 
 # --- Replies ----------------------------------------------------------------------------------------------------------
@@ -290,8 +288,12 @@ def _done(replied: Replied, done: Done) -> Fact:
         return StepCompensated(step=replied.step, attempt=replied.attempt, noop=done.noop)
     if replied.operation == OPERATION_CONFIRM:
         return StepConfirmed(step=replied.step, attempt=replied.attempt)
-    hold_until = to_timestamp(done.hold_until_ns) if done.hold_until_ns is not None else None
-    return StepCompleted(step=replied.step, attempt=replied.attempt, output=done.output, hold_until=hold_until)
+    completed = StepCompleted(step=replied.step, attempt=replied.attempt)
+    if done.output is not None:
+        completed.output.CopyFrom(done.output)
+    if done.hold_until_ns is not None:
+        completed.hold_until.CopyFrom(to_timestamp(done.hold_until_ns))
+    return completed
 
 
 def _accepted(progress: Progress, replied: Replied, accepted: Accepted) -> list[Fact]:

@@ -14,8 +14,9 @@ from coordinator.core.limits import SECOND_NS
 
 def to_timestamp(instant_ns: int) -> Timestamp:
     """An instant as a message."""
-    seconds, nanos = divmod(instant_ns, SECOND_NS)
-    return Timestamp(seconds=seconds, nanos=nanos)
+    message = Timestamp()
+    message.seconds, message.nanos = divmod(instant_ns, SECOND_NS)
+    return message
 
 
 def from_timestamp(message: Timestamp) -> int:
@@ -25,8 +26,9 @@ def from_timestamp(message: Timestamp) -> int:
 
 def to_duration(length_ns: int) -> Duration:
     """A duration, not negative, as a message."""
-    seconds, nanos = divmod(length_ns, SECOND_NS)
-    return Duration(seconds=seconds, nanos=nanos)
+    message = Duration()
+    message.seconds, message.nanos = divmod(length_ns, SECOND_NS)
+    return message
 
 
 def from_duration(message: Duration) -> int:
@@ -36,4 +38,8 @@ def from_duration(message: Duration) -> int:
 
 def earliest(*instants_ns: int | None) -> int | None:
     """The earliest of those that are set (G9); None where none is."""
-    return min((instant for instant in instants_ns if instant is not None), default=None)
+    found = None
+    for instant_ns in instants_ns:
+        if instant_ns is not None and (found is None or instant_ns < found):
+            found = instant_ns
+    return found

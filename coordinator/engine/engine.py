@@ -148,7 +148,7 @@ class Engine:
         saga = Saga(saga_id, definition.plan)
         first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
         apply(saga, first)
-        events = [first, *turn(saga, given, now_ns, definition.oracle)]
+        events = [first, *turn(saga, given, now_ns, definition.oracle).events]
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
         creating = self._world.tasks.spawn(self._create(saga, events, definition))
         creating.add_done_callback(_seen)

@@ -64,7 +64,7 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
     told = step.plan.kind != STEP_KIND_PIVOT or step.plan.name in saga.action_versions
     if operation == OPERATION_EXECUTE and not step.plan.forward_only and told:
         deadline_ns = earliest(step.deadline_ns, saga.deadline_ns)
-    return StepContext(
+    context = StepContext(
         saga_id=saga.saga_id,
         definition=saga.plan.name,
         definition_version=saga.plan.version,
@@ -72,9 +72,11 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
         action=step.plan.action,
         idempotency_key=idempotency_key(saga, step.plan.name, operation),
         attempt=attempt,
-        deadline=to_timestamp(deadline_ns) if deadline_ns is not None else None,
         labels=saga.labels,
         saga_uid=saga.uid,
         action_version=saga.action_versions.get(step.plan.name, 0),
         kind=step.plan.kind,
     )
+    if deadline_ns is not None:
+        context.deadline.CopyFrom(to_timestamp(deadline_ns))
+    return context
