@@ -397,6 +397,11 @@ class Saga:
         return self.state in ENDED
 
     @property
+    def stands(self) -> bool:
+        """Whether it stands COMPLETED, COMPENSATED or FAILED, and goes on, if at all, only when told to."""
+        return self.ended or self.state == SAGA_STATE_FAILED
+
+    @property
     def arrived(self) -> bool:
         """Whether every step is done and every hold confirmed."""
         final = self.past_no_return or (self.parent_decides and not self.plan.reserves)

@@ -263,6 +263,8 @@ class Driver:
     def _tell(self, events: Sequence[SagaEvent]) -> None:
         log_transitions(self._saga, events)
         self._world.changes.publish(self.saga_id)
+        if self._saga.stands:
+            self._world.changes.publish_standing(self._saga)
         if self._saga.parent is not None and (news := _news(self._saga)) != self._told_parent:
             self._told_parent = news
             self._owner.tell_parent(self._saga.parent)
@@ -322,7 +324,7 @@ class Driver:
             with suppress(SagaNotFound):
                 await self._insist(lambda: self._world.journal.quarantine(self.saga_id, reason))
         finally:
-            self._world.changes.publish(self.saga_id)
+            self._world.changes.disturb(self.saga_id)
             self.stop()
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
