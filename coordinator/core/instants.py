@@ -19,6 +19,12 @@ def to_timestamp(instant_ns: int) -> Timestamp:
     return message
 
 
+def put_instant(message: Timestamp, instant_ns: int | None) -> None:
+    """Set a field of a message to an instant, where there is one; without the copy that handing one over makes."""
+    if instant_ns is not None:
+        message.seconds, message.nanos = divmod(instant_ns, SECOND_NS)
+
+
 def from_timestamp(message: Timestamp) -> int:
     """An instant from a message."""
     return message.seconds * SECOND_NS + message.nanos

@@ -5,7 +5,7 @@ This module must not decide anything: attempt and deadline are those of the jour
 
 from __future__ import annotations
 
-from coordinator.core.instants import earliest, to_timestamp
+from coordinator.core.instants import earliest, put_instant
 from coordinator.core.state import Saga, StepRecord
 from coordinator.dataflow.program import Program
 from coordinator.participants.call import Call as Request
@@ -77,6 +77,5 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
         action_version=saga.action_versions.get(step.plan.name, 0),
         kind=step.plan.kind,
     )
-    if deadline_ns is not None:
-        context.deadline.CopyFrom(to_timestamp(deadline_ns))
+    put_instant(context.deadline, deadline_ns)
     return context
