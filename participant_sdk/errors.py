@@ -124,6 +124,12 @@ def busy() -> CallError:
     return CallError(grpc.StatusCode.ABORTED, "BUSY", "another call on this step or this database is under way")
 
 
+def rolled_back() -> CallError:
+    """Return the error of a call whose changes the database took back together with another call's."""
+    message = "the database rolled back more than the call that failed: this one had no effect"
+    return CallError(grpc.StatusCode.ABORTED, "ROLLED_BACK", message)
+
+
 def _pack(message: Message) -> AnyMessage:
     packed = AnyMessage()
     packed.Pack(message)
