@@ -270,11 +270,10 @@ class CoordinatorClient:
         return self._connected
 
     async def _start_once(self, request: pb.StartSagaRequest, beyond: timedelta = timedelta(0)) -> pb.StartSagaResponse:
-        stub = self._stub
         if self._lane is not None:
             with suppress(LaneBroken):
-                return await self._lane.start(stub, request, (self._call_timeout + beyond).total_seconds())
-        return await self._call_once(stub.StartSaga, request, beyond)
+                return await self._lane.start(self._stub, request, (self._call_timeout + beyond).total_seconds())
+        return await self._call_once(self._stub.StartSaga, request, beyond)
 
     async def _call(
         self,
