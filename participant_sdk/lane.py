@@ -125,7 +125,6 @@ class StartLane:
         self._carrying = None
         self._pause_s = min(max(2 * self._pause_s, LANE_PAUSE_INITIAL.total_seconds()), LANE_PAUSE_MAX.total_seconds())
         self._paused_until = asyncio.get_running_loop().time() + self._pause_s
-        self._queue.clear()
         for caller in self._unanswered.values():
             if not caller.done():
                 caller.set_exception(LaneBroken())

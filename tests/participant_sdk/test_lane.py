@@ -179,7 +179,7 @@ async def test_a_client_that_is_closed_leaves_nothing_open() -> None:
     async with connected(coordinator) as sagas:
         await start(sagas, "s")
         assert coordinator.streams == 1
-    assert asyncio.all_tasks() == before
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 async def test_a_client_that_is_closed_sends_away_who_waits() -> None:
