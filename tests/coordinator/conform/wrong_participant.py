@@ -39,8 +39,7 @@ HOLD, NOTE = "Hold", "Note"
 REFUSED, SLOW = "refused", "slow"  # account ids that are treated so
 WORK_S: Final = 0.004
 LATE_S: Final = 0.1
-SLOW_WORK_S: Final = 0.1  # so that calls overlap on a busy machine too
-LOST_WORK_S: Final = 0.25  # and that those which are lost on their way are met at work
+SLOW_WORK_S: Final = 0.25  # so that calls overlap, and are lost while at work, on a busy machine too
 KILLED_WORK_S: Final = 0.5  # and that a kill meets some of them
 POLLS: Final = 2  # until what is slow is done
 PARALLEL_MAX: Final = 7
@@ -101,12 +100,12 @@ FAULTS: Final = {
 }
 
 WORK_S_OF: Final = {
-    "acts-late": LOST_WORK_S,
+    "acts-late": SLOW_WORK_S,
     "compensations-race": SLOW_WORK_S,
     "effect-before-row": KILLED_WORK_S,
     "executes-race": SLOW_WORK_S,
-    "forgets-cancelled": LOST_WORK_S,
-    "forgets-overdue": LOST_WORK_S,
+    "forgets-cancelled": SLOW_WORK_S,
+    "forgets-overdue": SLOW_WORK_S,
     "late-execute": SLOW_WORK_S,
     "mixes-keys": SLOW_WORK_S,
 }
