@@ -169,7 +169,7 @@ class Drivers:
                 log.error("a saga is set aside: %s", error)  # the error says all there is to say
                 await self._journal.quarantine(saga_id, error.reason)
                 taking.rest = None
-                self._world.changes.publish(saga_id)
+                self._world.changes.disturb(saga_id)
                 self.tell_parent(ParentStep(saga_id=index.parent_saga_id, step=saga_id.rpartition("/")[2]))
                 return None
 

@@ -73,7 +73,6 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     SAGA_STATE_COMPENSATED,
     SAGA_STATE_COMPLETED,
-    SAGA_STATE_FAILED,
     SAGA_STATE_UNSPECIFIED,
     SagaState,
 )
@@ -107,6 +106,8 @@ class Engine:
         self._unfinished_max = unfinished_max
         self._loading = Loading(world.journal, definitions)
         self._drivers = Drivers(world, self._loading)
+        self.stopping: Final = asyncio.Event()
+        """Set once nothing new is taken."""
 
     # --- Starting ---
 
@@ -144,7 +145,7 @@ class Engine:
         saga = Saga(saga_id, definition.plan)
         first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
         apply(saga, first)
-        events = [first, *turn(saga, given, now_ns, definition.oracle)]
+        events = [first, *turn(saga, given, now_ns, definition.oracle).events]
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
         creating = self._world.tasks.spawn(self._drivers.begin(saga, events, definition))
         creating.add_done_callback(_seen)
@@ -239,22 +240,31 @@ class Engine:
     async def wait(self, saga_id: str, timeout_s: float) -> bool:
         """Wait until the saga stands COMPLETED, COMPENSATED or FAILED; False where the time is over before.
 
-        SagaNotFound; ShuttingDown where the coordinator stops first.
+        Errors as `look_when_standing`, but a saga that cannot be read is shown as FAILED.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        with self._world.changes.follow(saga_id) as changed:
-            while True:
-                changed.clear()
-                if await self._stands(saga_id):
-                    return True
-                if self._drivers.draining:
+        try:
+            return await self.look_when_standing(saga_id, lambda _saga: True, timeout_s) is not None
+        except UnreadableSaga:
+            return True
+
+    async def look_when_standing(self, saga_id: str, look: Callable[[Saga], T], timeout_s: float) -> T | None:
+        """What `look` sees of the saga once it stands COMPLETED, COMPENSATED or FAILED; None where the time is over.
+
+        SagaNotFound, UnreadableSaga; ShuttingDown where the coordinator stops first.
+        """
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            with self._world.changes.await_standing(saga_id, look) as standing:
+                seen = await self.read(saga_id, lambda saga: [look(saga)] if saga.stands else [])
+                if not seen and self._drivers.draining:
                     raise ShuttingDown
                 try:
                     async with asyncio.timeout_at(until):
-                        await changed.wait()
+                        seen = seen or await standing
                 except TimeoutError:
-                    return False
+                    return None
+            if seen:
+                return seen[0]
 
     async def watch(
         self, saga_id: str, after_sequence: int
@@ -281,12 +291,6 @@ class Engine:
                     if self._drivers.draining:
                         raise ShuttingDown
                     await changed.wait()
-
-    async def _stands(self, saga_id: str) -> bool:
-        try:
-            return await self.read(saga_id, lambda saga: saga.ended or saga.state == SAGA_STATE_FAILED)
-        except UnreadableSaga:
-            return True  # it is shown as FAILED
 
     # --- Steering ---
 
@@ -410,8 +414,9 @@ class Engine:
     async def drain(self, timeout_s: float) -> bool:
         """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
         self._drivers.drain()
+        self.stopping.set()
         self._world.exclusion.close()
-        self._world.changes.publish_all()
+        self._world.changes.disturb_all()
         await failpoints.reached(Failpoint.DRAIN_BEGIN)
         drained = await self._world.tasks.join(timeout_s)
         await failpoints.reached(Failpoint.DRAIN_END)
@@ -419,6 +424,7 @@ class Engine:
 
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
+        self.stopping.set()
         self._world.exclusion.close()
         self._drivers.stop()
         await self._world.tasks.cancel()
