@@ -148,7 +148,7 @@ async def _recover(engine: Engine) -> None:
         log.exception("unfinished sagas could not be taken up; each is once somebody asks for it")
         return
     if count:
-        log.info("unfinished sagas were taken up", extra={"count": count})
+        log.info("unfinished sagas were taken up", extra={"count": count, "resting": engine.resting})
 
 
 async def _drain(engine: Engine, timeout_s: float) -> None:

@@ -72,6 +72,7 @@ START_AHEAD_MAX_NS: Final = 366 * DAY_NS
 SAGA_DEPTH_MAX: Final = 8  # sagas above a saga, each a step of the next
 CHILD_POLL_MIN_NS: Final = 50 * MILLISECOND_NS  # a parent looks at its child the less often the longer it is quiet
 CHILD_POLL_MAX_NS: Final = 30 * SECOND_NS
+OWN_CHILD_POLL_MAX_NS: Final = 10 * MINUTE_NS  # where both run here the child tells its parent, so that polls are spare
 UNFINISHED_SAGAS_MAX: Final = 100_000
 ADMISSION_RETRY_AFTER_NS: Final = SECOND_NS
 
@@ -108,8 +109,13 @@ RETENTION_RECLAIM_BYTES: Final = 1 << 20  # given back to the file system in one
 TOMBSTONE_RETENTION_DEFAULT_NS: Final = 30 * DAY_NS
 ARCHIVE_LINE_BYTES_MAX: Final = 256 << 20  # one saga in an exported file; an unpacked line beyond that is refused
 IMPORT_BATCH_EVENTS: Final = JOURNAL_GROUP_EVENTS_MAX
-RECOVERY_CONCURRENCY: Final = 64
 RECOVERY_PAGE: Final = 1024
+TAKE_UP_BATCH: Final = 64  # sagas that are read back together
+DRIVEN_SAGAS: Final = 1024  # while so many are driven, those that wait are read back at a slow, steady pace
+TAKE_UP_PAUSE_NS: Final = 100 * MILLISECOND_NS  # between two batches at that pace
+REST_AFTER_NS: Final = SECOND_NS  # a saga rests once nothing has happened for so long, and nothing will for as long
+REST_EVENTS: Final = 50  # as much longer for each so many events: reading them back takes about a thousandth of that
+CLOCK_LOOK_NS: Final = MINUTE_NS  # how late a clock that was set forward may be noticed by sagas that rest
 DEFINITION_CACHE_MAX: Final = 256
 DRAIN_DEFAULT_NS: Final = 10 * SECOND_NS
 

@@ -2,7 +2,7 @@
 G4).
 
 SAGA_KILL_SEED names the seed, so that a run can be repeated: `for s in $(seq 20); do SAGA_KILL_SEED=$s pytest
-tests/e2e/test_kill.py; done`
+tests/e2e/test_kill.py; done`. SAGA_WAITING_SAGAS says how many wait.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 
 SEED = int(os.environ.get("SAGA_KILL_SEED", "1"))
 ORDERS = 24
+WAITING = int(os.environ.get("SAGA_WAITING_SAGAS", "60"))
 SERVED, NOT_SERVED = "NL", "XX"
 
 
@@ -44,6 +45,24 @@ async def test_a_coordinator_killed_at_random_moments_loses_nothing(system: Orde
     assert shipped == {saga_id for saga_id in ids if countries[saga_id] == SERVED}
     doubled = system.select("payment", "SELECT order_id FROM charges GROUP BY order_id HAVING count(*) > 1")
     assert doubled == []
+
+
+async def test_a_coordinator_killed_while_sagas_wait_for_their_start_loses_none(system: OrderSystem) -> None:
+    """G3: nobody drives a saga that waits; it is found again, and none starts before its time."""
+    ids = [f"waiting-{number}" for number in range(WAITING)]
+    start_time = datetime.now(UTC) + timedelta(seconds=max(3, WAITING // 100))
+    portions = [ids[first : first + 100] for first in range(0, WAITING, 100)]
+    async with system.client() as sagas:
+        for portion in portions:
+            orders = ((i, order(i, country=NOT_SERVED)) for i in portion)
+            await asyncio.gather(*(sagas.start(DEFINITION, o, saga_id=i, start_time=start_time) for i, o in orders))
+    await system.coordinator.kill()
+    await system.coordinator.start()
+    for portion in portions:
+        for saga in await system.wait_all(portion):
+            assert saga.state == SAGA_STATE_COMPENSATED, saga
+            assert saga.start_time.ToDatetime(UTC) >= start_time
+    system.assert_sums_hold()
 
 
 async def test_a_coordinator_killed_amid_many_starts_has_each_that_it_acknowledged_and_none_twice(

@@ -37,7 +37,7 @@ def check_that_everything_happened(counts: Counter[str]) -> None:
         assert counts[f"deeds: {deed}"], deed
     for passage in PASSAGES:
         assert counts[f"network: {passage}"], passage
-    for what in ("sagas: completed", "sagas: compensated", "sagas: failed for a while", "crashes", "reports"):
+    for what in ("sagas: completed", "sagas: compensated", "sagas: failed for a while", "crashes", "reports", "rests"):
         assert counts[what], what
     for operation in ("execute", "compensate", "confirm"):
         assert counts[f"calls: {operation}"], operation
