@@ -63,7 +63,11 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What drivers work with. `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant."""
+    """What drivers work with.
+
+    `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant; `behind_s` says for how long
+    calls to a participant have waited for a place.
+    """
 
     journal: Journal
     caller: Caller
@@ -73,3 +77,4 @@ class World:
     jitter: Callable[[], float]
     exclusion: Exclusion = field(default_factory=Exclusion)
     new_uid: Callable[[int], str] = uuid7
+    behind_s: Callable[[str], float] = lambda _participant: 0.0
