@@ -173,7 +173,16 @@ class Bench:
         self.descriptions = descriptions()
         self.changes = Changes()
         self.tasks = Tasks()
-        world = World(self.journal, self.participants, self.clock, self.changes, self.tasks, lambda: 0.0)
+        self.behind_s: dict[str, float] = {}
+        world = World(
+            self.journal,
+            self.participants,
+            self.clock,
+            self.changes,
+            self.tasks,
+            lambda: 0.0,
+            behind_s=lambda participant: self.behind_s.get(participant, 0.0),
+        )
         self.definitions = Definitions(self.journal, lambda: self.descriptions, self.clock)
         self.engine = Engine(world, self.definitions, unfinished_max)
 
