@@ -68,10 +68,14 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         journal = await _open(settings)
         stack.push_async_callback(journal.close)
-        directory = Directory(settings.participants, shared=SHARED_FILES)
+        directory = Directory(
+            settings.targets,
+            shared=SHARED_FILES,
+            calls_max={name: each.calls_max for name, each in settings.participants.items()},
+        )
         await stack.enter_async_context(directory)
         clock = SystemClock()
-        world = World(journal, directory, clock, Changes(), Tasks(), random.random)
+        world = World(journal, directory, clock, Changes(), Tasks(), random.random, behind_s=directory.behind_s)
         definitions = Definitions(journal, directory.descriptions, clock, _key_retention_ns(settings))
         directory.on_change(definitions.look_again)
         engine = Engine(world, definitions, settings.unfinished_sagas_max)

@@ -15,6 +15,7 @@ from coordinator.api import outcomes, validation
 from coordinator.api.lane import StartLane
 from coordinator.api.paging import ROOM_BYTES, fitting, page_size, place, token
 from coordinator.api.rpc import Caller, Gates
+from coordinator.api.turns import Turns
 from coordinator.api.validation import demand
 from coordinator.api.views import view_of_event, view_of_index, view_of_saga
 from coordinator.core import limits
@@ -43,11 +44,13 @@ class SagaService:
         self._journal = journal
         self._clock = clock
         self._gates = gates
+        self._turns = Turns()
 
     async def StartSaga(self, request: pb.StartSagaRequest, caller: Caller) -> pb.StartSagaResponse:  # noqa: N802
         """Start a saga, or find the one that this request started before; wait for its end where asked to."""
         demand(validation.check_start(request, self._clock.now_ns()))
-        started = await self._engine.start(request)
+        async with self._turns.turn():
+            started = await self._engine.start(request)
         saga = await self._waited_for(started.saga_id, request.wait, caller) if request.HasField("wait") else None
         return pb.StartSagaResponse(saga=saga or await self._view_after(started.saga_id), created=started.created)
 

@@ -47,6 +47,7 @@ from coordinator.engine.errors import (
     EngineError,
     InvalidRequest,
     OverLimit,
+    Overloaded,
     SagaRetired,
     SequenceMismatch,
     ShuttingDown,
@@ -121,6 +122,8 @@ class Engine:
             versions = await self.definitions.action_versions(definition)
             uid = self._world.new_uid(self._world.clock.now_ns())
             created = admission.created(request, definition, uid, versions)
+        except Overloaded:  # whether it was started before is not looked up: that would be more to do
+            raise
         except EngineError:
             if request.saga_id and await self._is_the_same(request):
                 return Started(request.saga_id, created=False)
@@ -164,7 +167,15 @@ class Engine:
         definition = await self.definitions.newest(request.definition, request.version)
         if definition.stored.deprecated:
             raise DefinitionDeprecated(request.definition, definition.stored.version)
+        self._demand_pace(definition)
         return definition
+
+    def _demand_pace(self, definition: LoadedDefinition) -> None:
+        """Overloaded where a participant that the saga needs cannot keep up; sagas that do not need it are taken."""
+        for name in definition.plan.participants:
+            behind_s = self._world.behind_s(name)
+            if behind_s * limits.SECOND_NS > limits.BEHIND_MAX_NS:
+                raise Overloaded(f"calls to `{name}` have waited {behind_s:.1f} s for a place")
 
     async def _is_the_same(self, request: StartSagaRequest) -> bool:
         """Whether a saga of that id was started with this request; False where there is none.

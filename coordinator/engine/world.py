@@ -67,7 +67,8 @@ class World:
     """What drivers work with.
 
     `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant; a saga rests when nothing has
-    happened for `rest_after_ns`, and nothing will for as long.
+    happened for `rest_after_ns`, and nothing will for as long; `behind_s`
+    says for how long calls to a participant have waited for a place.
     """
 
     journal: Journal
@@ -79,3 +80,4 @@ class World:
     exclusion: Exclusion = field(default_factory=Exclusion)
     new_uid: Callable[[int], str] = uuid7
     rest_after_ns: int = limits.REST_AFTER_NS
+    behind_s: Callable[[str], float] = lambda _participant: 0.0

@@ -12,6 +12,7 @@ import grpc
 
 from coordinator.core import limits
 from coordinator.participants.call import DESCRIBE, METHODS
+from coordinator.participants.places import Places
 
 # A participant that has stopped without closing its connection is noticed within about 15 s. `keepalive_timeout_ms`
 # alone took over a minute: `ping_timeout_ms` is what ends the connection. Only while calls are in flight: most servers
@@ -62,7 +63,7 @@ class ParticipantChannel:
         self._rpcs: Mapping[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
             method: channel.unary_unary(method) for method in METHODS
         }
-        self._places = asyncio.Semaphore(calls_max)  # first come, first served
+        self.places = Places(calls_max)
         self._connections = 0
         self._is_up = False
         self._came_up = asyncio.Event()
@@ -84,7 +85,7 @@ class ParticipantChannel:
         deadline_s = loop.time() + timeout_ns / limits.SECOND_NS
         try:
             async with asyncio.timeout_at(deadline_s):
-                await self._places.acquire()
+                await self.places.acquire()
         except TimeoutError:
             raise _no_place() from None
         try:
@@ -93,7 +94,7 @@ class ParticipantChannel:
                 raise _no_place()
             return await self._send(method, request, left_s, metadata)
         finally:
-            self._places.release()
+            self.places.release()
 
     async def describe(self) -> bytes:
         """Sends Describe, whatever else is in flight; raises as `call` does."""

@@ -14,8 +14,9 @@ import grpc
 
 from coordinator.core import limits
 from coordinator.core.inputs import Reply
-from coordinator.core.instants import to_timestamp
+from coordinator.core.instants import to_duration, to_timestamp
 from coordinator.participants import limited, replies
+from coordinator.participants.breaker import Breaker
 from coordinator.participants.call import Call
 from coordinator.participants.channel import CallEndedError, Connect, ParticipantChannel, end
 from coordinator.participants.description import InvalidDescriptionError, read_description, without_descriptors
@@ -25,6 +26,7 @@ from saga.v1.coordinator_pb2 import (
     PARTICIPANT_STATE_UNREACHABLE,
     Participant,
     ParticipantState,
+    ParticipantTraffic,
 )
 from saga.v1.participant_pb2 import DescribeResponse
 
@@ -38,7 +40,15 @@ class Member:
     To be made in the event loop that it is used in: it connects at once.
     """
 
-    def __init__(self, name: str, target: str, connect: Connect, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        connect: Connect,
+        on_change: Callable[[], None],
+        *,
+        calls_max: int = limits.CALLS_PER_PARTICIPANT_MAX,
+    ) -> None:
         self.name = name
         self.target = target
         self.description: DescribeResponse | None = None
@@ -46,7 +56,8 @@ class Member:
         self.last_failure = ""
         self._describe_time_ns: int | None = None
         self._on_change = on_change
-        self._channel = ParticipantChannel(connect(target))
+        self._channel = ParticipantChannel(connect(target), calls_max)
+        self._breaker = Breaker(self._channel.is_up)
         self._keeper: asyncio.Task[None] | None = None
         self._describing = asyncio.Lock()
 
@@ -81,6 +92,26 @@ class Member:
             describe_time=None if described_ns is None else to_timestamp(described_ns),
             last_failure=self.last_failure,
             problems=self.problems,
+            traffic=self._traffic(),
+        )
+
+    @property
+    def behind_s(self) -> float:
+        """For how long the first of the calls that wait for a place does; 0 where none waits."""
+        return self._channel.places.behind_s
+
+    def _traffic(self) -> ParticipantTraffic:
+        places, breaker = self._channel.places, self._breaker
+        until_ns = breaker.open_until_ns
+        return ParticipantTraffic(
+            calls_max=places.most,
+            calls_in_flight=places.taken,
+            calls_waiting=places.waiting,
+            behind=to_duration(int(places.behind_s * limits.SECOND_NS)),
+            breaker=breaker.state,
+            calls_held=breaker.held,
+            open_until=None if until_ns is None else to_timestamp(until_ns),
+            unanswered_calls=breaker.unanswered,
         )
 
     async def describe(self) -> bool:
@@ -104,7 +135,10 @@ class Member:
             return False
 
     async def call(self, call: Call) -> Reply:
-        """Makes the call; whatever happens is a reply."""
+        """Makes the call, once it may go out; whatever happens is a reply."""
+        return await self._breaker.through(call, self._make)
+
+    async def _make(self, call: Call) -> Reply:
         try:
             body = await self._channel.call(
                 call.method, call.request(), timeout_ns=call.timeout_ns, metadata=call.headers

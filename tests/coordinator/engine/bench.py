@@ -177,6 +177,7 @@ class Bench:
         self.descriptions = descriptions()
         self.changes = Changes()
         self.tasks = Tasks()
+        self.behind_s: dict[str, float] = {}
         world = World(
             self.journal,
             self.participants,
@@ -185,6 +186,7 @@ class Bench:
             self.tasks,
             lambda: 0.0,
             rest_after_ns=rest_after_ns,
+            behind_s=lambda participant: self.behind_s.get(participant, 0.0),
         )
         self._rest_after_ns = rest_after_ns
         self.definitions = Definitions(self.journal, lambda: self.descriptions, self.clock)

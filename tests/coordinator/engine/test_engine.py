@@ -16,6 +16,7 @@ from coordinator.engine.errors import (
     DefinitionNotFound,
     InvalidRequest,
     OverLimit,
+    Overloaded,
     ShuttingDown,
     StartedDifferently,
 )
@@ -465,6 +466,26 @@ async def test_a_clock_set_back_over_a_restart_strands_no_saga() -> None:
             await b.engine.recover()
             assert await b.ended() == "COMPLETED"
             assert elapsed_s() == pytest.approx(4, abs=0.1)
+
+
+# --- Overload ---------------------------------------------------------------------------------------------------------
+
+
+async def test_g14_a_participant_that_is_behind_keeps_out_the_sagas_that_need_it_and_no_others() -> None:
+    async with bench() as b:
+        b.descriptions["other"] = b.descriptions["shop"]
+        await b.register(step("a"), step("b", participant="other"))
+        await b.register(step("a"), name="alone")
+        await b.start("before")
+        b.behind_s["other"] = limits.BEHIND_MAX_NS / limits.SECOND_NS
+        assert await b.start("1")
+        b.behind_s["other"] += 0.1
+        with pytest.raises(Overloaded, match="calls to `other` have waited"):
+            await b.start("2")
+        with pytest.raises(Overloaded):  # nor is it looked up whether it was started: that would be more to do
+            await b.start("before")
+        assert await b.start("3", definition="alone")
+        assert [await b.ended(saga_id) for saga_id in ("before", "1", "3")] == ["COMPLETED"] * 3
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
