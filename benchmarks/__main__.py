@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from benchmarks import disk, history, long_sagas, overload, recovery, report, throughput, waiting
+from benchmarks import history, long_sagas, overload, recovery, report, throughput, waiting
 from benchmarks.bench import QUICK, Bench, Scale
 from benchmarks.environment import environment
 from benchmarks.meter import in_memory
@@ -34,7 +34,6 @@ IN_EVERY_ROUND: Final[Mapping[str, Benchmark]] = {
 ONCE: Final[Mapping[str, Benchmark]] = {
     "waiting": waiting.waiting,
     "recovery": recovery.recovery,
-    "disk": disk.disk,
 }
 _KEPT: Final = ROOT / ".bench"
 

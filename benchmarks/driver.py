@@ -81,7 +81,8 @@ class LaneStarter:
 
 def _status_of(error: grpc.aio.AioRpcError) -> Status | None:
     call: Any = error  # it has what the function below asks of a call
-    return rpc_status.from_call(call)
+    status: Status | None = rpc_status.from_call(call)
+    return status
 
 
 def retry_after_s(status: Status | None) -> float:

@@ -17,9 +17,9 @@ _PEAK_CONCURRENCIES = (64, 256)
 
 async def overload(bench: Bench) -> None:
     """Measure both lanes."""
-    for system in (System(OURS, UNARY), System(OURS, FAST)):
+    for lane in (UNARY, FAST) if bench.scale.everything else (UNARY,):
         try:
-            await _measure(bench, system)
+            await _measure(bench, System(OURS, lane))
         except NotThereError as absent:
             bench.note(str(absent))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks import disk, history, long_sagas, overload, recovery, throughput, waiting
+from benchmarks import history, long_sagas, overload, recovery, throughput, waiting
 from benchmarks.bench import Bench, Subject
 from benchmarks.figures import FIGURES, Figure, Samples, of_throughput
 from benchmarks.systems import ALL, System
@@ -21,12 +21,11 @@ BEGIN: Final = "<!-- From here on `make bench` writes. -->"
 END: Final = "<!-- Up to here `make bench` writes. -->"
 
 _SHOWN: Final[Mapping[str, Sequence[str]]] = {
-    history.NAME: ("sagas_s", "p50_ms", "p99_ms", "cpu_ms_coordinator"),
+    history.NAME: ("sagas_s", "p50_ms", "p99_ms", "cpu_ms_coordinator", "bytes_saga", "events_saga", "appends_saga"),
     overload.NAME: ("sagas_s", "p50_ms", "p99_ms", "turned_away", "unsent", "failures"),
     long_sagas.NAME: ("cpu_ms_step", "ms_step"),
     waiting.NAME: ("bytes_saga", "bytes_saga_first_half", "sagas_s"),
     recovery.NAME: ("start_s", "sagas_s", "ended_s", "ended_sagas_s", "calls_at_most"),
-    disk.NAME: ("bytes_saga", "events_saga", "commits_saga"),
 }
 """What is shown of each benchmark but throughput; the JSON has all."""
 
@@ -163,7 +162,7 @@ def others(samples: Samples) -> str:
 
 def _shown(name: str, subject: Subject, samples: Samples) -> str:
     values = medians(samples, name, subject)
-    return ", ".join(f"{value} {_number(values[value])}" for value in _SHOWN[name])
+    return ", ".join(f"{value} {_number(values[value])}" for value in _SHOWN[name] if value in values)
 
 
 def _number(value: float) -> str:

@@ -34,13 +34,14 @@ from saga.v1.definition_pb2 import (
 from saga.v1.definition_pb2_grpc import DefinitionServiceStub
 from saga.v1.participant_pb2 import DescribeRequest
 from saga.v1.participant_pb2_grpc import ParticipantServiceStub
-from sample_services.demo.processes import Server, Supervisor
+from sample_services.demo.processes import Server, ServerFailed, Supervisor
 
 ROOT: Final = Path(__file__).parents[1]
 ENVIRONMENT: Final = f"PYTHONPATH={ROOT}:{ROOT / 'protos'}"
 ATTEMPT_MAX_S: Final = 600  # sagas that wait for a participant must not spend their attempts
 _DRIVER_READY_S: Final = 60.0
 _DRIVER_MAX_S: Final = 900.0
+_TAIL_CHARACTERS: Final = 2000
 _DRIVER_LINE_BYTES: Final = 1 << 16
 _TAKEN_UP: Final = "unfinished sagas were taken up"
 _LOOK_S: Final = 0.005
@@ -48,6 +49,10 @@ _LOOK_S: Final = 0.005
 
 class BenchmarkFailed(Exception):
     """Something did not do what it is measured at; the text says what."""
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-_TAIL_CHARACTERS:]
 
 
 class Driver:
@@ -113,8 +118,7 @@ class Driver:
         return line.decode().strip()
 
     def _broken(self) -> BenchmarkFailed:
-        tail = self._log.read_text(encoding="utf-8", errors="replace")[-2000:]
-        return BenchmarkFailed(f"the driver ended or does not answer: {tail}")
+        return BenchmarkFailed(f"the driver ended or does not answer: {_tail(self._log)}")
 
 
 class Stage:
@@ -133,10 +137,13 @@ class Stage:
     async def start(self, name: str, *command: str, environment: Sequence[str] = ()) -> Server:
         """Start a server; what it says on its standard error goes to a file, as a service's log does.
 
-        Errors: `ServerFailed`.
+        Errors: `BenchmarkFailed`.
         """
         into_file = ("sh", "-c", 'exec "$@" 2>>"$0"', str(self._errors(name)), "env", ENVIRONMENT, *environment)
-        server = await self._supervisor.start(name, (*into_file, *command))
+        try:
+            server = await self._supervisor.start(name, (*into_file, *command))
+        except ServerFailed as failed:
+            raise BenchmarkFailed(f"{failed}{_tail(self._errors(name))}") from None
         self.processes[name] = server.pid
         return server
 
@@ -158,11 +165,11 @@ class Stage:
         await register(server.address, DEFINITION, len(ACTIONS))
         return server
 
-    async def driver(self, *command: str) -> Driver:
-        """Start a driver."""
+    async def driver(self, *command: str, name: str = "driver") -> Driver:
+        """Start a driver; `name` says what else it is."""
         driver = await Driver.start(("env", ENVIRONMENT, *command), self._errors("driver"))
         self._drivers.append(driver)
-        self.processes["driver"] = driver.pid
+        self.processes[name] = driver.pid
         return driver
 
     async def saga_driver(self, server: Server, *options: str) -> Driver:

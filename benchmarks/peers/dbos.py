@@ -18,8 +18,14 @@ from benchmarks.peers.steps import Participants, Refused, run_steps
 
 async def drive(participants: Participants) -> None:
     """Register the steps and the saga, then answer loads."""
-    execute = DBOS.step()(participants.execute)
-    compensate = DBOS.step()(participants.compensate)
+
+    async def execute_step(saga_id: str, number: int, refuse: bool) -> str:
+        return await participants.execute(saga_id, number, refuse)
+
+    async def compensate_step(saga_id: str, number: int, receipt: str) -> None:
+        await participants.compensate(saga_id, number, receipt)
+
+    execute, compensate = DBOS.step()(execute_step), DBOS.step()(compensate_step)
 
     async def saga(saga_id: str, refuse: bool) -> bool:
         return await run_steps(

@@ -34,9 +34,12 @@ class Peer:
         """Its Python, below the folder that peers are installed in."""
         return directory / self.name / "bin" / "python"
 
-    def node_module(self, directory: Path, program: str) -> Path:
-        """A program that npm brought."""
-        return directory / self.name / "node_modules" / ".bin" / program
+    def program(self, directory: Path, name: str) -> Path:
+        """A program of its own that npm brought, and not the script round it. Errors: `ValueError`."""
+        found = list((directory / self.name / "node_modules").glob(f"@*/{name}-*/bin/{name}"))
+        if len(found) != 1:
+            raise ValueError(f"npm brought {len(found)} programs for {name}")
+        return found[0]
 
     def is_installed(self, directory: Path) -> bool:
         """Whether it is there, in these versions."""
@@ -60,8 +63,8 @@ class Peer:
         }
 
 
-_AS_OURS: Final = ("grpcio", "protobuf", "uvloop")
-"""Calls to the participants cost every system the same."""
+_AS_OURS: Final = ("googleapis-common-protos", "grpcio", "protobuf", "uvloop")
+"""What calls to the participants are made with, so that they cost every system the same."""
 
 RESTATE: Final = Peer(
     "restate",

@@ -102,7 +102,6 @@ async def answered(http: Http, path: str, body: object) -> None:
 async def run(asked: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     own, admin, ingress = free_address(), free_address(), asked.listen
     if ingress.endswith(":0"):
         ingress = free_address()
@@ -116,6 +115,8 @@ async def run(asked: argparse.Namespace) -> None:
     async with server(asked.server, asked.folder, ingress, admin):
         await answered(Http(admin), "/deployments", {"uri": f"http://{own}"})
         await answered(Http(ingress), "/Saga/run", {"saga_id": "first", "refuse": False})
+        # Only now: the SDK has put its own handler there, which would drain for minutes.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         print(f"listening on {ingress}", flush=True)
         await stop.wait()
     await serving
