@@ -20,6 +20,7 @@ from coordinator.api.definitions import DefinitionService
 from coordinator.api.directory import DirectoryService
 from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import SHARED_FILES
+from coordinator.api.rpc import Gates
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.config import Settings
@@ -79,12 +80,14 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         compatibility = Compatibility(journal, directory.descriptions)
         directory.on_change(compatibility.changed)
         await stack.enter_async_context(compatibility.running())
+        gates = Gates()
         server = Server(
-            SagaService(engine, journal, clock),
+            SagaService(engine, journal, clock, gates),
             DefinitionService(definitions, journal),
             DirectoryService(directory, compatibility.problems, definitions),
             ParticipantService(engine.children, definitions),
             directory,
+            gates,
         )
         address = await _start(server, settings.listen)
         stack.push_async_callback(server.stop, _CLIENTS_GRACE_S)

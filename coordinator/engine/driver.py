@@ -29,7 +29,7 @@ from coordinator.core import limits, retry
 from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Input
-from coordinator.core.outstanding import outstanding
+from coordinator.core.outstanding import Outstanding
 from coordinator.core.state import IllegalEvent, Saga, fold
 from coordinator.core.turn import record, turn
 from coordinator.engine.dispatch import Dispatcher
@@ -96,8 +96,8 @@ class Driver:
         self._dispatcher = Dispatcher(definition.program, world, self.give, self._now_ns)
         # A clock that was set back while nobody ran must not hold the saga at its last event.
         self._skew_ns = max(0, saga.last_time_ns - world.clock.now_ns())
-        self._looked_ns = saga.last_time_ns
-        """The instant up to which everything that is due has been done."""
+        self._wanted = Outstanding()
+        """What must be under way, as of the last turn: what has become due since is woken up for, not passed over."""
         self._listed = listed(saga)
         self._told_parent = _news(saga)
         for index in saga.active:  # while nobody drove it, its children may have come to an end
@@ -208,7 +208,7 @@ class Driver:
 
     def _turns(self, items: Sequence[_Item]) -> list[SagaEvent]:
         """Take the inputs in, one after the other; what they lead to is one append."""
-        now_ns = self._looked_ns = self._now_ns()
+        now_ns = self._now_ns()
         events: list[SagaEvent] = []
         for item in items:
             try:
@@ -223,10 +223,14 @@ class Driver:
         if sequence and sequence != self._saga.last_sequence:
             raise SequenceMismatch(self.saga_id, sequence, self._saga.last_sequence)
 
-    def _turn(self, given: Input | None, now_ns: int) -> list[SagaEvent]:
+    def _turn(self, given: Input | None, now_ns: int) -> Sequence[SagaEvent]:
+        polled_until_ns = self._dispatcher.polled_until_ns
         if self._draining:
-            return record(self._saga, given, now_ns, self._dispatcher.polled_until_ns)
-        return turn(self._saga, given, now_ns, self._definition.oracle, self._dispatcher.polled_until_ns)
+            taken = record(self._saga, given, now_ns, polled_until_ns)
+        else:
+            taken = turn(self._saga, given, now_ns, self._definition.oracle, polled_until_ns)
+        self._wanted = taken.wanted
+        return taken.events
 
     async def _append(self, events: Sequence[SagaEvent]) -> None:
         if not events:
@@ -259,18 +263,18 @@ class Driver:
     def _tell(self, events: Sequence[SagaEvent]) -> None:
         log_transitions(self._saga, events)
         self._world.changes.publish(self.saga_id)
+        if self._saga.stands:
+            self._world.changes.publish_standing(self._saga)
         if self._saga.parent is not None and (news := _news(self._saga)) != self._told_parent:
             self._told_parent = news
             self._owner.tell_parent(self._saga.parent)
 
     def _dispatch(self) -> None:
-        # As of the turn, not of now: what has become due since is woken up for, and not passed over.
-        wanted = outstanding(self._saga, self._looked_ns, self._dispatcher.polled_until_ns)
         if self._draining:  # an attempt that is journaled and never made would be lost, and have spent its budget
-            self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
+            self._dispatcher.call(self._saga, self._wanted.calls, self._now_ns())
         else:
-            self._dispatcher.dispatch(self._saga, wanted, self._now_ns(), news=bool(self._inbox))
-            self._ask_for_keys(wanted=wanted.keys)
+            self._dispatcher.dispatch(self._saga, self._wanted, self._now_ns(), news=bool(self._inbox))
+            self._ask_for_keys(wanted=self._wanted.keys)
 
     def _ask_for_keys(self, *, wanted: bool) -> None:
         if not self._saga.exclusive_keys:
@@ -320,7 +324,7 @@ class Driver:
             with suppress(SagaNotFound):
                 await self._insist(lambda: self._world.journal.quarantine(self.saga_id, reason))
         finally:
-            self._world.changes.publish(self.saga_id)
+            self._world.changes.disturb(self.saga_id)
             self.stop()
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -111,6 +111,8 @@ class Engine:
         self._drivers: dict[str, Driver] = {}
         self._taking_up: dict[str, asyncio.Future[None]] = {}
         self._draining = False
+        self.stopping: Final = asyncio.Event()
+        """Set once nothing new is taken."""
 
     # --- Starting ---
 
@@ -148,7 +150,7 @@ class Engine:
         saga = Saga(saga_id, definition.plan)
         first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
         apply(saga, first)
-        events = [first, *turn(saga, given, now_ns, definition.oracle)]
+        events = [first, *turn(saga, given, now_ns, definition.oracle).events]
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
         creating = self._world.tasks.spawn(self._create(saga, events, definition))
         creating.add_done_callback(_seen)
@@ -262,22 +264,31 @@ class Engine:
     async def wait(self, saga_id: str, timeout_s: float) -> bool:
         """Wait until the saga stands COMPLETED, COMPENSATED or FAILED; False where the time is over before.
 
-        SagaNotFound; ShuttingDown where the coordinator stops first.
+        Errors as `look_when_standing`, but a saga that cannot be read is shown as FAILED.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        with self._world.changes.follow(saga_id) as changed:
-            while True:
-                changed.clear()
-                if await self._stands(saga_id):
-                    return True
-                if self._draining:
+        try:
+            return await self.look_when_standing(saga_id, lambda _saga: True, timeout_s) is not None
+        except UnreadableSaga:
+            return True
+
+    async def look_when_standing(self, saga_id: str, look: Callable[[Saga], T], timeout_s: float) -> T | None:
+        """What `look` sees of the saga once it stands COMPLETED, COMPENSATED or FAILED; None where the time is over.
+
+        SagaNotFound, UnreadableSaga; ShuttingDown where the coordinator stops first.
+        """
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            with self._world.changes.await_standing(saga_id, look) as standing:
+                seen = await self.read(saga_id, lambda saga: [look(saga)] if saga.stands else [])
+                if not seen and self._draining:
                     raise ShuttingDown
                 try:
                     async with asyncio.timeout_at(until):
-                        await changed.wait()
+                        seen = seen or await standing
                 except TimeoutError:
-                    return False
+                    return None
+            if seen:
+                return seen[0]
 
     async def watch(
         self, saga_id: str, after_sequence: int
@@ -304,12 +315,6 @@ class Engine:
                     if self._draining:
                         raise ShuttingDown
                     await changed.wait()
-
-    async def _stands(self, saga_id: str) -> bool:
-        try:
-            return await self.read(saga_id, lambda saga: saga.ended or saga.state == SAGA_STATE_FAILED)
-        except UnreadableSaga:
-            return True  # it is shown as FAILED
 
     async def _fold(self, index: SagaIndex) -> tuple[Saga, LoadedDefinition]:
         """The saga as the journal has it."""
@@ -428,7 +433,7 @@ class Engine:
             except UnreadableSaga as error:
                 log.error("a saga is set aside: %s", error)  # the error says all there is to say
                 await self._journal.quarantine(saga_id, error.reason)
-                self._world.changes.publish(saga_id)
+                self._world.changes.disturb(saga_id)
                 return None
             if not stands:
                 await _reach(Failpoint.RECOVERY_BEFORE_LOST, saga_id)
@@ -515,8 +520,9 @@ class Engine:
     async def drain(self, timeout_s: float) -> bool:
         """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
         self._draining = True
+        self.stopping.set()
         self._world.exclusion.close()
-        self._world.changes.publish_all()
+        self._world.changes.disturb_all()
         for driver in list(self._drivers.values()):
             driver.drain()
         await failpoints.reached(Failpoint.DRAIN_BEGIN)
@@ -527,6 +533,7 @@ class Engine:
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
         self._draining = True
+        self.stopping.set()
         self._world.exclusion.close()
         for driver in list(self._drivers.values()):
             driver.stop()

@@ -34,9 +34,9 @@ class MemoryBarrier(StoreBarrier[MemoryTransaction]):
 
 class _MemoryTransaction(StoreTransaction[MemoryTransaction]):
     def __init__(self, rows: Mapping[Key, Row], data: MemoryTransaction) -> None:
+        self._rows = rows
         self.saved: dict[Key, Row] = {}
         self.data = MemoryTransaction(data)
-        self._rows = rows
         self._before = self.data
 
     async def load(self, key: Key) -> Row | None:
@@ -74,9 +74,8 @@ class _MemoryStore(Store[MemoryTransaction]):
         async with turn(self._lock, wait_limit(until)):
             transaction = _MemoryTransaction(self._rows, self.data)
             yield transaction
-            now = datetime.now(UTC)
-            self._times.update(dict.fromkeys(transaction.saved, now))
             self._rows.update(transaction.saved)
+            self._times.update(dict.fromkeys(transaction.saved, datetime.now(UTC)))
             self.data = transaction.data
 
     async def prune(self, before: datetime, limit: int) -> int:

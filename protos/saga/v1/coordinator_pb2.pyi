@@ -565,6 +565,7 @@ class StartSagaRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The client's name for it, 1–128 of [A-Za-z0-9._:-]. Empty: the coordinator makes a UUIDv7, and the call is not idempotent."""
     definition: _builtins.str
@@ -587,6 +588,13 @@ class StartSagaRequest(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """A delayed start. Unset or past: at once. At most 366 days ahead."""
 
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long the answer may wait for the saga to stand COMPLETED, COMPENSATED or FAILED. Unset: it is answered as soon as
+        the saga is started. When the wait is over, or the coordinator stops, the saga is answered as it stands. At most 10 min;
+        the call's own deadline also ends it. It is no part of what the saga is: a request with another wait is the same.
+        """
+
     def __init__(
         self,
         *,
@@ -597,10 +605,11 @@ class StartSagaRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_time", b"start_time", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_time", b"start_time", "timeout", b"timeout", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "labels", b"labels", "saga_id", b"saga_id", "start_time", b"start_time", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "labels", b"labels", "saga_id", b"saga_id", "start_time", b"start_time", "timeout", b"timeout", "version", b"version", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,7 +676,7 @@ class StartSagasCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Chosen by the client, unique in the stream."""
+    """Chosen by the client, unique among the calls of the stream that are not answered yet, else INVALID_ARGUMENT."""
     @_builtins.property
     def request(self) -> Global___StartSagaRequest:
         """As in the RPC StartSaga."""

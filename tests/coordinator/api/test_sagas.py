@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.api import paging, sagas
-from coordinator.api.rpc import Caller
+from coordinator.api.rpc import Caller, Gates
 from coordinator.api.sagas import SagaService
 from coordinator.core.limits import SECOND_NS
 from saga.v1 import coordinator_pb2 as pb
@@ -234,7 +234,7 @@ async def test_a_watch_follows_a_saga_to_its_end() -> None:
 async def test_a_watch_that_is_closed_leaves_nothing_behind_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as api:
         await _pending(api)
-        service = SagaService(api.bench.engine, api.bench.journal, api.bench.clock)
+        service = SagaService(api.bench.engine, api.bench.journal, api.bench.clock, Gates())
         opened = []
         engine_watch = api.bench.engine.watch
 
@@ -243,7 +243,7 @@ async def test_a_watch_that_is_closed_leaves_nothing_behind_at_once(monkeypatch:
             return opened[0]
 
         monkeypatch.setattr(api.bench.engine, "watch", watch_and_keep)
-        watch = service.WatchSaga(pb.WatchSagaRequest(saga_id="s"), Caller(None))
+        watch = service.WatchSaga(pb.WatchSagaRequest(saga_id="s"), Caller(lambda: None))
         await anext(watch)
         assert list(api.bench.changes._followers) == ["s"]
         await watch.aclose()
