@@ -19,18 +19,16 @@ from grpc_status import rpc_status
 
 from benchmarks.lane import Lane
 from benchmarks.load import TurnedAway, run_fast, serve
-from benchmarks.workload import CALL_MAX_S, DEFINITION, WAIT_FIELD, order
+from benchmarks.workload import CALL_MAX_S, DEFINITION, order
 from saga.v1.coordinator_pb2 import (
-    PAYLOAD_VIEW_NONE,
     Saga,
     StartSagaRequest,
     StartSagasAnswer,
     StartSagasCall,
     StartSagasRequest,
-    WaitSagaRequest,
 )
 from saga.v1.coordinator_pb2_grpc import CoordinatorServiceStub
-from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED
+from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED, SagaState
 
 OPTIONS: Final = (("grpc.max_receive_message_length", 16 << 20), ("grpc.enable_retries", 0))
 IN_FLIGHT_MAX: Final = 4096
@@ -51,7 +49,7 @@ class UnaryStarter:
 
     async def start(self, request: StartSagaRequest) -> Saga:
         try:
-            saga: Saga = (await self._stub.StartSaga(request, timeout=CALL_MAX_S)).saga
+            saga: Saga = (await self._stub.StartSaga(request, timeout=2 * CALL_MAX_S)).saga
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise TurnedAway(retry_after_s(_status_of(error))) from None
@@ -97,27 +95,24 @@ def retry_after_s(status: Status | None) -> float:
 class Sagas:
     """Runs sagas of the workload. `until_ended` False: a saga counts when its start is acknowledged."""
 
-    def __init__(self, stub: Any, starter: Starter, *, definition: str, until_ended: bool, delay_s: float) -> None:
-        self._stub = stub
+    def __init__(self, starter: Starter, *, definition: str, until_ended: bool, delay_s: float) -> None:
         self._starter = starter
         self._definition = definition
         self._until_ended = until_ended
         self._delay_s = delay_s
-        self._waits = WAIT_FIELD in StartSagaRequest.DESCRIPTOR.fields_by_name
 
     async def run(self, saga_id: str, refuse: bool) -> bool:
-        """As `load.RunSaga` says. Errors: gRPC's; TurnedAway."""
+        """As `load.RunSaga` says. Errors: gRPC's; `TurnedAway`, and `TimeoutError` where it did not end in time."""
         request = StartSagaRequest(saga_id=saga_id, definition=self._definition, input=order(saga_id, refuse=refuse))
         if self._delay_s:
             request.start_time.FromNanoseconds(time.time_ns() + int(self._delay_s * 1e9))
-        if self._until_ended and self._waits:
-            getattr(request, WAIT_FIELD).FromSeconds(int(CALL_MAX_S / 2))
+        if self._until_ended:
+            request.wait.FromSeconds(int(CALL_MAX_S))
         saga = await self._starter.start(request)
         if not self._until_ended:
             return not refuse
-        while saga.state not in (SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED):
-            wait = WaitSagaRequest(saga_id=saga_id, payloads=PAYLOAD_VIEW_NONE)
-            saga = (await self._stub.WaitSaga(wait, timeout=CALL_MAX_S)).saga
+        if saga.state not in (SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED):
+            raise TimeoutError(f"the saga stands {SagaState.Name(saga.state)}")
         return saga.state == SAGA_STATE_COMPLETED
 
 
@@ -126,7 +121,7 @@ async def drive(target: str, *, lane: str, definition: str, until_ended: bool, d
     async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
         stub = CoordinatorServiceStub(channel)
         starter = LaneStarter(stub) if lane == "fast" else UnaryStarter(stub)
-        sagas = Sagas(stub, starter, definition=definition, until_ended=until_ended, delay_s=delay_s)
+        sagas = Sagas(starter, definition=definition, until_ended=until_ended, delay_s=delay_s)
         await serve(sagas.run)
 
 

@@ -2,9 +2,11 @@
 
     python -m benchmarks.floor --shape FILE --journal FILE --participant HOST:PORT [--lane fast] [--listen HOST:PORT]
 
-It serves StartSaga, WaitSaga and StartSagas, calls the participants with the messages of `saga.v1`, waits for the disk
-before each call and each answer, and commits in groups that form by themselves, into a file with our schema and our
-pragmas. The rows are copies of those that our coordinator wrote for such a saga, so they are as many and as large.
+It serves StartSaga and StartSagas and answers at the saga's end, as ours does when it is asked to wait for that. It
+calls the participants with the messages of `saga.v1`, waits for the disk before each call and each answer, and commits
+in groups that form by themselves, into a file with our schema and our pragmas. The rows are copies of those that our
+coordinator wrote for such a saga, so they are as many and as large.
+
 What it leaves out is everything that makes a coordinator: it checks nothing, decides nothing, keeps no state that it
 could go on from, retries nothing and reads nothing back. It must not leave out anything that is done for durability.
 """
@@ -30,7 +32,7 @@ from google.protobuf.any_pb2 import Any
 from benchmarks.lane import Lane
 from benchmarks.load import run_fast
 from benchmarks.shape import Shape, load
-from benchmarks.workload import ACTIONS, CALL_MAX_S, WAIT_FIELD, context
+from benchmarks.workload import ACTIONS, CALL_MAX_S, context
 from coordinator.journal.sqlite_database import Database, open_for_writing, transaction
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1.participant_pb2 import (
@@ -44,6 +46,7 @@ from saga.v1.participant_pb2 import (
     ExecuteResponse,
 )
 from saga.v1.participant_pb2_grpc import ParticipantServiceStub
+from saga.v1.types_pb2 import SAGA_STATE_COMPENSATING, SAGA_STATE_RUNNING
 
 _IN_FLIGHT_DEFAULT: Final = 256  # as the contract says
 _INSERT_EVENT: Final = "INSERT INTO events (saga, sequence, body) VALUES (?, ?, ?)"
@@ -180,23 +183,15 @@ class Floor:
         self._completed = completed
         self._compensated = compensated
         self._rows = itertools.count(1)
-        self._ended: dict[str, asyncio.Task[pb.Saga]] = {}
 
-    async def start(self, request: pb.StartSagaRequest) -> None:
-        """Returns when the start is on the disk."""
+    async def run(self, request: pb.StartSagaRequest) -> pb.Saga:
+        """Start a saga and drive it to its end."""
         row = next(self._rows)
         uid = str(uuid.UUID(int=(time.time_ns() // 1_000_000 << 80) | row))  # in order of time, as ours are
         saga = _Saga(request.saga_id, uid, row, request.input)
-        columns = {**self._completed.saga, "saga": row, "saga_id": saga.saga_id, "uid": uid, "end_time_ns": None}
-        await self._append(saga, self._completed, 0, tuple(columns.values()))
-        self._ended[saga.saga_id] = asyncio.create_task(self._drive(saga))
-
-    async def ended(self, saga_id: str) -> pb.Saga:
-        """Returns the saga when it has ended, once."""
-        return await self._ended.pop(saga_id)
-
-    async def _drive(self, saga: _Saga) -> pb.Saga:
         shape = self._completed
+        own = {"saga": row, "saga_id": saga.saga_id, "uid": uid, "state": SAGA_STATE_RUNNING, "end_time_ns": None}
+        await self._append(saga, shape, 0, tuple({**shape.saga, **own}.values()))
         for number in range(len(ACTIONS)):
             step = context(saga.saga_id, saga.uid, number, "execute")
             response = await self._calls.execute(ExecuteRequest(context=step, input=saga.input))
@@ -233,22 +228,21 @@ class Floor:
         events = [(saga.row, sequence, body) for sequence, body in enumerate(bodies, saga.sequence)]
         saga.sequence += len(bodies)
         update = None
-        if number in shape.turns:
+        if number == len(shape.appends) - 1:
             update = (shape.saga["state"], shape.saga["end_time_ns"], shape.saga["failure"], saga.row)
+        elif number == shape.turns_back:
+            update = (SAGA_STATE_COMPENSATING, None, shape.saga["failure"], saga.row)
         await self._journal.append(created, events, update)
 
 
 class Service:
-    """The three RPCs of CoordinatorService that start sagas and wait for them."""
+    """The two RPCs of CoordinatorService that start sagas."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
 
     async def start_saga(self, request: pb.StartSagaRequest, _context: AnyValue) -> pb.StartSagaResponse:
         return await self._start(request)
-
-    async def wait_saga(self, request: pb.WaitSagaRequest, _context: AnyValue) -> pb.WaitSagaResponse:
-        return pb.WaitSagaResponse(saga=await self._floor.ended(request.saga_id), ended=True)
 
     async def start_sagas(
         self, requests: AsyncIterator[pb.StartSagasRequest], _context: AnyValue
@@ -284,7 +278,6 @@ class Service:
         stream: AnyValue = grpc.stream_stream_rpc_method_handler
         made: dict[str, tuple[AnyValue, AnyValue, type[AnyValue], type[AnyValue]]] = {
             "StartSaga": (unary, self.start_saga, pb.StartSagaRequest, pb.StartSagaResponse),
-            "WaitSaga": (unary, self.wait_saga, pb.WaitSagaRequest, pb.WaitSagaResponse),
             "StartSagas": (stream, self.start_sagas, pb.StartSagasRequest, pb.StartSagasResponse),
         }
         return grpc.method_handlers_generic_handler(
@@ -296,11 +289,7 @@ class Service:
         )
 
     async def _start(self, request: pb.StartSagaRequest) -> pb.StartSagaResponse:
-        await self._floor.start(request)
-        if any(part.name == WAIT_FIELD for part, _ in request.ListFields()):
-            return pb.StartSagaResponse(saga=await self._floor.ended(request.saga_id), created=True)
-        saga = pb.Saga(saga_id=request.saga_id, definition=request.definition, version=1, input=request.input)
-        return pb.StartSagaResponse(saga=saga, created=True)
+        return pb.StartSagaResponse(saga=await self._floor.run(request), created=True)
 
 
 async def serve(shapes: Path, journal: Path, participant: str, lane: str, listen: str) -> None:

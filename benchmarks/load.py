@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias
 
 OUTSTANDING_MAX: Final = 20_000  # sagas of a fixed rate that nobody has answered
-SAGA_MAX_S: Final = 120.0
+SAGA_MAX_S: Final = 180.0
 FIRST_WORDS: Final = "ready"
 
 RunSaga: TypeAlias = Callable[[str, bool], Awaitable[bool]]

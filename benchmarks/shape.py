@@ -30,13 +30,14 @@ _BYTES: Final = "base64"
 class Shape:
     """A saga that ended: its row as it is then, the row of its pin, its events' bodies by append, and what is answered.
 
-    `turns` are the numbers of the appends that also change the saga's row.
+    The first append makes the saga's row, the last one changes it, and so does the one in which the saga turns back:
+    `turns_back` is that one's number, None where there is none.
     """
 
     saga: Row
     pin: Row
     appends: tuple[tuple[bytes, ...], ...]
-    turns: frozenset[int]
+    turns_back: int | None
     answer: Saga
 
     @property
@@ -55,12 +56,12 @@ def read(journal: Path, answer: Saga) -> Shape:
         bodies = [(sequence, body) for sequence, body in rows.fetchall()]
     names = [decode_event(answer.saga_id, *row).WhichOneof("event") for row in bodies]
     appends = _appends(names)
-    turns = {number for number, append in enumerate(appends) if _TURNS_BACK in [names[place] for place in append]}
+    turns = [number for number, append in enumerate(appends) if _TURNS_BACK in [names[place] for place in append]]
     return Shape(
         saga=saga,
         pin=pin,
         appends=tuple(tuple(bodies[place][1] for place in append) for append in appends),
-        turns=frozenset(turns | {len(appends) - 1}),
+        turns_back=turns[0] if turns else None,
         answer=answer,
     )
 
@@ -87,7 +88,7 @@ def _plain(shape: Shape) -> Mapping[str, Any]:
         "saga": shape.saga,
         "pin": shape.pin,
         "appends": shape.appends,
-        "turns": sorted(shape.turns),
+        "turns_back": shape.turns_back,
         "answer": shape.answer.SerializeToString(),
     }
 
@@ -97,7 +98,7 @@ def _shape(plain: Mapping[str, Any]) -> Shape:
         saga=plain["saga"],
         pin=plain["pin"],
         appends=tuple(tuple(append) for append in plain["appends"]),
-        turns=frozenset(plain["turns"]),
+        turns_back=plain["turns_back"],
         answer=Saga.FromString(plain["answer"]),
     )
 

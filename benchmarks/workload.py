@@ -18,7 +18,6 @@ DEFINITION: Final = "benchmark_order"
 ACTIONS: Final = ("Reserve", "Charge", "Ship")
 ORDER_BYTES: Final = 200
 CALL_MAX_S: Final = 60.0
-WAIT_FIELD: Final = "wait"  # of StartSagaRequest: the answer may wait for the saga's end
 
 
 def order(saga_id: str, *, refuse: bool = False) -> Any:
