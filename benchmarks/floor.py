@@ -20,7 +20,7 @@ import signal
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any as AnyValue
@@ -247,30 +247,34 @@ class Service:
     async def start_sagas(
         self, requests: AsyncIterator[pb.StartSagasRequest], _context: AnyValue
     ) -> AsyncIterator[pb.StartSagasResponse]:
-        """What is ready leaves as one message; the stream goes on until its caller leaves."""
+        """What is ready leaves as one message. The stream ends when its caller starts no more and all are answered."""
         answers: list[pb.StartSagasAnswer] = []
         more = asyncio.Event()
         tasks: set[asyncio.Task[None]] = set()
 
         async def one(call: pb.StartSagasCall) -> None:
             answers.append(pb.StartSagasAnswer(id=call.id, start=await self._start(call.request)))
+
+        def begin(work: Coroutine[AnyValue, AnyValue, None]) -> None:
+            tasks.add(task := asyncio.create_task(work))
+            task.add_done_callback(end)
+
+        def end(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
             more.set()
 
         async def read() -> None:
             async for message in requests:
                 for call in message.calls:
-                    tasks.add(task := asyncio.create_task(one(call)))
-                    task.add_done_callback(tasks.discard)
+                    begin(one(call))
 
-        reading = asyncio.create_task(read())
-        try:
-            while True:
-                await more.wait()
-                more.clear()
+        begin(read())
+        while tasks or answers:
+            await more.wait()
+            more.clear()
+            if answers:
                 ready, answers[:] = list(answers), []
                 yield pb.StartSagasResponse(answers=ready)
-        finally:
-            reading.cancel()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What a gRPC server is given."""
