@@ -8,6 +8,7 @@ tests/e2e/test_kill.py; done`
 import asyncio
 import os
 import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -42,6 +43,30 @@ async def test_a_coordinator_killed_at_random_moments_loses_nothing(system: Orde
     assert shipped == {saga_id for saga_id in ids if countries[saga_id] == SERVED}
     doubled = system.select("payment", "SELECT order_id FROM charges GROUP BY order_id HAVING count(*) > 1")
     assert doubled == []
+
+
+async def test_a_coordinator_killed_amid_many_starts_has_each_that_it_acknowledged_and_none_twice(
+    system: OrderSystem,
+) -> None:
+    """G1, G10: over the fast lane; what was not acknowledged is asked for again by the client itself."""
+    ids = [f"order-{number}" for number in range(500)]
+    later = datetime.now(UTC) + timedelta(days=1)
+    waiting, acknowledged = iter(ids), dict[str, str]()
+
+    async def keep_starting() -> None:
+        for saga_id in waiting:
+            started = await sagas.start(DEFINITION, order(saga_id), saga_id=saga_id, start_time=later)
+            acknowledged[saga_id] = started.uid
+
+    async with system.client() as sagas, asyncio.TaskGroup() as starting:
+        for _ in range(50):
+            starting.create_task(keep_starting())
+        await until(lambda: len(acknowledged) > random.Random(SEED).randrange(1, 300))
+        await system.coordinator.kill()
+        assert len(acknowledged) < len(ids)
+        await system.coordinator.start()
+    assert len(acknowledged) == len(ids)
+    assert dict(system.select("journal", "SELECT saga_id, uid FROM sagas")) == acknowledged
 
 
 async def test_a_coordinator_killed_while_a_call_is_in_flight_marks_it_lost_and_asks_again(system: OrderSystem) -> None:

@@ -329,6 +329,22 @@ async def test_g14_so_many_short_calls_are_taken_and_health_is_still_answered() 
         assert (await starting).created
 
 
+async def test_g14_a_start_that_waits_is_a_wait() -> None:
+    async with serving(gates=small_gates(1, 1)) as api:
+        await _pending_saga(api)
+        waiting = asyncio.ensure_future(api.sagas.StartSaga(request(wait=Duration(seconds=30))))
+        await until(lambda: api.bench.changes._waits)
+        for refused in (
+            api.sagas.StartSaga(request(wait=Duration(seconds=30))),
+            api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s")),
+            _drained(api.sagas.StartSagas(iter([]))),
+        ):
+            assert await outcome(refused) == ("RESOURCE_EXHAUSTED", "OVER_LIMIT")
+        assert not (await api.sagas.StartSaga(request())).created
+        waiting.cancel()
+        await _nobody_follows(api)
+
+
 def test_a_gate_counts_those_inside() -> None:
     gate = Gate("guests", 2)
     with gate.enter(), gate.enter(), pytest.raises(OverLimit, match="2 guests"), gate.enter():

@@ -10,6 +10,7 @@ from google.protobuf.any_pb2 import Any
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, Reply
+from coordinator.core.state import Saga
 from coordinator.engine.errors import (
     DefinitionDeprecated,
     DefinitionNotFound,
@@ -23,7 +24,7 @@ from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Page, SagaCursor, SagaIndex
 from coordinator.participants.call import Call
 from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_FAILED, SagaState
+from saga.v1.types_pb2 import SAGA_STATE_COMPLETED, SAGA_STATE_FAILED, SagaState
 from tests.coordinator.engine.bench import (
     ABORTED,
     COMPENSATE,
@@ -499,7 +500,27 @@ async def test_a_wait_ends_with_the_saga_or_when_its_time_is_over() -> None:
         assert await b.engine.wait("s", 0)
         with pytest.raises(SagaNotFound):
             await b.engine.wait("nobody", 5)
-        assert b.changes._followers == {}
+        assert b.changes._waits == {}
+
+
+async def test_g1_who_waits_sees_the_saga_as_it_stands_and_reads_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as b:
+        await b.register(step("a"), step("b"))
+        b.participants.hold("a")
+        await b.start()
+        looks: list[tuple[SagaState.ValueType, bool]] = []
+
+        def look(saga: Saga) -> int:
+            looks.append((saga.state, len(b.journal._saga("s").bodies) == saga.last_sequence))
+            return saga.last_sequence
+
+        waiting = asyncio.create_task(b.engine.look_when_standing("s", look, 1e6))
+        await settled()
+        monkeypatch.setattr(b.engine, "read", None)
+        b.participants.answer("a", done())
+        seen = await waiting
+        assert looks == [(SAGA_STATE_COMPLETED, True)]
+        assert seen == len(await b.journaled())
 
 
 async def test_a_wait_ends_when_the_saga_stands_failed() -> None:
