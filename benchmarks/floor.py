@@ -202,7 +202,7 @@ class Floor:
             else:
                 raise ValueError(f"an outcome that the floor does not know: {response}")
             await self._append(saga, shape, number + 1)
-        if shape is self._compensated:
+        if len(saga.outputs) < len(ACTIONS):
             await self._compensate(saga)
         answer = pb.Saga()
         answer.CopyFrom(shape.answer)
@@ -296,11 +296,17 @@ class Service:
         return pb.StartSagaResponse(saga=await self._floor.run(request), created=True)
 
 
+async def open_journal(file: Path, shape: Shape) -> Database:
+    """A new journal, set up as ours is, that holds what all sagas of the shape have in common."""
+    database = await open_for_writing(file)
+    await database.run(lambda db: _pin(db, shape.pin))
+    return database
+
+
 async def serve(shapes: Path, journal: Path, participant: str, lane: str, listen: str) -> None:
     """Serve until SIGTERM."""
     completed, compensated = load(shapes.read_text(encoding="utf-8"))  # noqa: ASYNC240  # nothing else runs yet
-    database = await open_for_writing(journal.resolve())  # noqa: ASYNC240
-    await database.run(lambda db: _pin(db, completed.pin))
+    database = await open_journal(journal.resolve(), completed)  # noqa: ASYNC240
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     rows = Journal(database, list(completed.saga))
