@@ -54,7 +54,8 @@ async def _full(bench: Bench) -> Path:
     file = bench.kept / f"ended-{sagas}-schema-{SCHEMA_VERSION}.db"
     if not file.exists():
         building = file.with_suffix(".building.db")
-        building.unlink(missing_ok=True)
+        for left_over in bench.kept.glob(f"{building.name}*"):  # a run was ended while it made one
+            left_over.unlink()
         print(f"making a journal of {sagas} ended sagas", flush=True)
         await build(building, Population(sagas, all_ended=True))
         building.rename(file)
