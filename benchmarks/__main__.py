@@ -60,6 +60,8 @@ def run(asked: argparse.Namespace) -> Bench:
     scale = QUICK if asked.quick else Scale()
     scale = replace(scale, rounds=asked.rounds or scale.rounds, seconds=asked.seconds or scale.seconds)
     bench = Bench(scale, asked.kept, None if asked.quick or asked.no_peers else asked.peers)
+    if asked.quick:
+        bench.note("this run is small: its figures say nothing but that they can be measured")
     asyncio.run(measure(bench, asked.only or [*IN_EVERY_ROUND, *ONCE]))
     taken_with = environment(_said(asked, scale), bench.peers)
     draw(bench.samples, asked.out / "performance")

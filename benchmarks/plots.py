@@ -17,7 +17,7 @@ from benchmarks import throughput
 from benchmarks.figures import Samples, of_throughput
 from benchmarks.peers.install import DBOS, RESTATE, TEMPORAL
 from benchmarks.report import COSTS_AT, concurrencies, medians, processes
-from benchmarks.systems import ALL, FAST, FLOOR, OURS, SQLITE, System
+from benchmarks.systems import ALL, FAST, FLOOR, MEMORY, OURS, SQLITE, UNARY, System
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # text stays text, and the files small
@@ -35,6 +35,7 @@ _COLOURS: Final = {
     DBOS.name: "tab:green",
     TEMPORAL.name: "tab:red",
 }
+_LINES: Final = {(FAST, MEMORY): "-", (UNARY, MEMORY): "--", (FAST, SQLITE): "-.", (UNARY, SQLITE): ":"}
 
 
 def draw(samples: Samples, folder: Path) -> None:
@@ -78,9 +79,9 @@ def _lines(panel: Axes, samples: Samples, value: str, *, refused: bool) -> None:
 
 
 def _look(system: System) -> dict[str, Any]:
-    """The same colour for a system in every picture; full lines for the fast lane, dots for the SQLite barrier."""
-    style = ":" if system.barrier == SQLITE else "-" if system.lane == FAST or system.is_peer else "--"
-    return {"label": system.title, "color": _COLOURS[system.name], "linestyle": style}
+    """The same look for a system in every picture."""
+    line = "-" if system.is_peer else _LINES[system.lane, system.barrier]
+    return {"label": system.title, "color": _COLOURS[system.name], "linestyle": line}
 
 
 def _cost(samples: Samples, file: Path) -> None:

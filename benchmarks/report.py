@@ -31,14 +31,13 @@ _SHOWN: Final[Mapping[str, Sequence[str]]] = {
 
 
 def write(bench: Bench, environment: Mapping[str, str], document: Path, results: Path) -> None:
-    """Write the JSON, and the measured part of the document, which is made where there is none."""
+    """Write the JSON, and the measured part of the document: where the last run wrote it, or at the end."""
     results.write_text(as_json(bench, environment), encoding="utf-8")
-    before, after = "", ""
-    if document.exists():
-        before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
+    text = document.read_text(encoding="utf-8") if document.exists() else ""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2] or "\n"
     measured = as_markdown(bench, environment)
-    document.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after or chr(10)}", encoding="utf-8")
+    document.write_text(f"{before.rstrip()}\n\n{BEGIN}\n\n{measured}\n\n{END}{after}".lstrip(), encoding="utf-8")
 
 
 def as_json(bench: Bench, environment: Mapping[str, str]) -> str:
@@ -66,6 +65,7 @@ def as_markdown(bench: Bench, environment: Mapping[str, str]) -> str:
     notes = "\n".join(f"- {note}" for note in bench.notes) or "- none"
     return "\n\n".join(
         [
+            *("## Measured", "All that was measured is in [results.json](performance/results.json)."),
             *("### Figures to reach", figures(bench.samples)),
             *("### By concurrency", throughputs(bench.samples)),
             "![Sagas a second by concurrency](performance/throughput.svg)",
