@@ -32,6 +32,7 @@ class Scale:
     seconds: float = 4.0
     warm_up_s: float = 1.0
     concurrencies: tuple[int, ...] = (1, 16, 64, 256, 1024)
+    peak_concurrencies: tuple[int, ...] = (64, 256)  # the peak is looked for at these
     peer_concurrency_max: int = 256  # beyond it the slow ones only take longer to drain
     ended_sagas: int = 1_000_000
     waiting_sagas: int = 100_000
@@ -44,9 +45,10 @@ class Scale:
 
 QUICK: Final = Scale(
     rounds=1,
-    seconds=0.3,
-    warm_up_s=0.1,
+    seconds=0.1,
+    warm_up_s=0.02,
     concurrencies=(1, 64),
+    peak_concurrencies=(16,),
     ended_sagas=300,
     waiting_sagas=200,
     sagas_in_flight=100,

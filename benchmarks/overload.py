@@ -12,7 +12,6 @@ from benchmarks.systems import FAST, OURS, UNARY, NotThereError, System
 
 NAME = "overload"
 TIMES = 2
-_PEAK_CONCURRENCIES = (64, 256)
 
 
 async def overload(bench: Bench) -> None:
@@ -30,7 +29,7 @@ async def _measure(bench: Bench, system: System) -> None:
         await bench.warm_up(on, driver)
         peaks = [
             await bench.measure(on, driver, Load(on.load_id(), concurrency, bench.scale.seconds))
-            for concurrency in _PEAK_CONCURRENCIES
+            for concurrency in bench.scale.peak_concurrencies
         ]
         peak = max(peaks, key=lambda values: values["sagas_s"])
         bench.add(NAME, {"lane": system.lane, "times": 1}, peak)
