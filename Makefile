@@ -33,9 +33,10 @@ $(DEV): $(RUNTIME)
 demo: $(RUNTIME)
 	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
 
-# Beside each other, because most of them wait for processes; a few at most, because those processes want cores too.
+# Beside each other, because those of processes often wait; a few at most, because the processes want cores too. The tests
+# of one file stay together, because they may share processes; tests/conftest.py says which files begin.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
 
@@ -61,7 +62,9 @@ fuzz: $(DEV)
 
 # --- What CI runs ---
 
-ci: lint types floors generated proto test
+# The tests do not keep all cores busy: the types are checked beside them.
+ci: lint floors generated proto
+	$(MAKE) --jobs=2 test types
 
 lint: $(DEV)
 	$(BIN)/ruff check

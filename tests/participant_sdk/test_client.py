@@ -268,7 +268,7 @@ async def test_outside_async_with_it_says_so() -> None:
 
 async def test_a_coordinator_that_is_not_there(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
     monkeypatch.setattr(client, "RETRY_WAIT_INITIAL", timedelta(milliseconds=1))
-    async with CoordinatorClient(f"127.0.0.1:{unused_tcp_port}") as sagas, asyncio.timeout(30):
+    async with CoordinatorClient(f"127.0.0.1:{unused_tcp_port}") as sagas, asyncio.timeout(60):
         with pytest.raises(SagaError) as error:
             await sagas.get("s")
     assert (error.value.code, error.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
@@ -293,8 +293,8 @@ class TestReconnecting:
 
         async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as door:
             host, port = door.sockets[0].getsockname()
-            async with CoordinatorClient(f"{host}:{port}") as sagas, asyncio.timeout(4):
+            async with CoordinatorClient(f"{host}:{port}") as sagas, asyncio.timeout(12):
                 asking = asyncio.create_task(sagas.get("s"))
-                for _ in range(5):
+                for _ in range(6):  # the sixth would come after 12 s at the earliest
                     await looked_for.acquire()
                 asking.cancel()

@@ -82,7 +82,7 @@ async def test_a_start_is_bounded_and_its_late_answer_disturbs_nobody() -> None:
         return started(request)
 
     coordinator.script = [late, started]
-    async with connected(coordinator, call_timeout=timedelta(milliseconds=200)) as sagas:
+    async with connected(coordinator, call_timeout=timedelta(seconds=2)) as sagas:  # in which the next is answered
         with pytest.raises(SagaError) as error:
             await start(sagas, "late")
         assert error.value.code == grpc.StatusCode.DEADLINE_EXCEEDED

@@ -19,6 +19,7 @@ from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import definition_pb2, participant_pb2
 from tests.coordinator.api.serving import Api, code_and_reason, detail, failure, kinds, outcome, serving
 from tests.coordinator.engine.bench import EXECUTE, accepted, request, step
+from tests.support.passing_time import HOUR, let_pass
 from tests.support.waiting import until
 
 CONTRACT = (pb, definition_pb2, participant_pb2)
@@ -361,6 +362,11 @@ def test_a_gate_counts_those_inside() -> None:
 async def test_a_wait_is_answered_before_the_calls_own_deadline() -> None:
     async with serving() as api:
         await _pending_saga(api)
-        response = await api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s"), timeout=0.4)
+        waiting = asyncio.ensure_future(
+            api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s"), timeout=HOUR.total_seconds())
+        )
+        await until(lambda: api.bench.changes._waits.get("s"))
+        let_pass(HOUR)
+        response = await waiting
         assert not response.ended
         assert response.saga.saga_id == "s"

@@ -15,6 +15,8 @@ from coordinator.conform.runner import Chosen, conform
 from tests.coordinator.conform.suite import examples, tried
 from tests.coordinator.conform.wrong_participant import FAULTS, HOLD, NOTE
 
+pytestmark = pytest.mark.long
+
 RUNS_AT_ONCE = 6
 
 
