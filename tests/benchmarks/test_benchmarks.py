@@ -25,6 +25,7 @@ def of(bench: Bench, benchmark: str) -> Sequence[Sample]:
     return [sample for sample in bench.samples if sample.benchmark == benchmark]
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 def test_all_benchmarks_run_and_every_saga_ends_as_it_should(tmp_path: Path) -> None:
     """One run of everything, small: what it measures is not looked at, only that it was measured."""
