@@ -6,7 +6,8 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test crash faults sim explore chaos fuzz ci lint format types floors generate generated proto clean
+.PHONY: help demo test crash faults sim explore chaos fuzz bench bench-peers bench-smoke ci lint format types floors \
+	generate generated proto clean
 
 help:
 	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
@@ -17,6 +18,9 @@ help:
 	@echo 'make explore      every future of every small definition; STEPS=n'
 	@echo 'make chaos        money transfers while processes and connections fail; MINUTES=n SEED=n'
 	@echo 'make fuzz         hostile input to every RPC; MINUTES=n EXAMPLES=n SEED=n'
+	@echo 'make bench        speed, beside a floor and other systems; ROUNDS=n SECONDS=n PEERS=folder'
+	@echo 'make bench-peers  install those systems'
+	@echo 'make bench-smoke  the benchmarks made small: that they run'
 	@echo 'make ci           lint, format check, types, architecture, contract and tests, as CI does'
 	@echo 'make generate     generate the Python of the .proto files'
 	@echo 'make format       format the code'
@@ -60,6 +64,20 @@ chaos: $(DEV)
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
 
+# --- Speed: docs/performance.md says how it is measured. ---
+
+PEERS ?= .bench/peers
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-peers: $(DEV)
+	$(BIN)/python -m benchmarks.peers $(PEERS)
+
+# `make test` runs it too.
+bench-smoke: $(DEV)
+	$(BIN)/pytest tests/benchmarks/test_benchmarks.py
+
 # --- What CI runs ---
 
 # The tests do not keep all cores busy: the types are checked beside them.
@@ -97,4 +115,4 @@ proto: $(DEV)
 	fi
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
