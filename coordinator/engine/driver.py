@@ -63,6 +63,8 @@ class _Item:
     expected_sequence: int = 0
     refusal: Exception | None = None
     """Why it was not taken in; told only when what it follows from is durable (G1)."""
+    is_taken_in: bool = False
+    """The turn that it leads to was taken, and is durable."""
 
     def settle(self, error: Exception | None = None) -> None:
         """Tell who asked."""
@@ -125,6 +127,11 @@ class Driver:
                 self._dispatcher.hasten(self._saga.plan.steps[index].name)
 
     # --- What others ask of it ---
+
+    def begin(self, wanted: Outstanding) -> None:
+        """Bring under way what the saga's first turn wants, which is durable."""
+        self._wanted = wanted
+        self._put(_Item(None, is_taken_in=True))
 
     def give(self, given: Input | None) -> None:
         """Take an input in, or only look again, as soon as what is under way is durable."""
@@ -225,6 +232,8 @@ class Driver:
         now_ns = self._now_ns()
         events: list[SagaEvent] = []
         for item in items:
+            if item.is_taken_in:
+                continue
             try:
                 self._expect(item.expected_sequence)
                 events += self._turn(item.given, now_ns)

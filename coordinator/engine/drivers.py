@@ -21,6 +21,7 @@ from coordinator import failpoints
 from coordinator.core import limits
 from coordinator.core.inputs import Input, Recovered
 from coordinator.core.state import ENDED, Saga
+from coordinator.core.turn import Turn
 from coordinator.engine.driver import Driver
 from coordinator.engine.index import index_of
 from coordinator.engine.loaded import LoadedDefinition
@@ -31,7 +32,7 @@ from coordinator.engine.world import World
 from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalUnavailable, SagaNotFound, UnreadableSaga
 from coordinator.journal.port import Append, SagaIndex
-from saga.v1.event_pb2 import ParentStep, SagaEvent
+from saga.v1.event_pb2 import ParentStep
 from saga.v1.types_pb2 import SAGA_STATE_FAILED, SAGA_STATE_PENDING, SagaState
 
 log = logging.getLogger(__name__)
@@ -95,20 +96,20 @@ class Drivers:
         if saga_id not in self._resting:
             await self.find(saga_id)
 
-    async def begin(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
-        """Begin a saga with its first events; returns when that is durable. SagaExists, JournalUnavailable."""
+    async def begin(self, saga: Saga, first: Turn, definition: LoadedDefinition) -> None:
+        """Begin a saga with its first turn; returns when that is durable. SagaExists, JournalUnavailable."""
         await self._until_free(saga.saga_id)
         with self._taking({saga.saga_id: self._resting.take(saga.saga_id)}) as taking:
             try:
                 await _reach(Failpoint.START_BEFORE_APPEND, saga.saga_id)
-                await self._journal.append(Append(saga.saga_id, events, index_of(saga)))
+                await self._journal.append(Append(saga.saga_id, first.events, index_of(saga)))
                 await _reach(Failpoint.START_AFTER_APPEND, saga.saga_id)
             except JournalUnavailable:
                 if saga.saga_id not in self._driven:  # it may be durable all the same
                     taking[saga.saga_id].rest = taking[saga.saga_id].rest or self._left()
                 raise
-            log_transitions(saga, events)
-            self._add(Driver(saga, definition, self._world, self)).give(None)
+            log_transitions(saga, first.events)
+            self._add(Driver(saga, definition, self._world, self)).begin(first.wanted)
             taking[saga.saga_id].rest = None
 
     # --- What a driver tells, and what others tell it ---

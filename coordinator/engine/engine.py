@@ -33,10 +33,10 @@ from coordinator.core.inputs import (
     RetryRequested,
     Unknown,
 )
-from coordinator.core.instants import to_timestamp
+from coordinator.core.instants import put_instant
 from coordinator.core.keys import Blocked
 from coordinator.core.state import ENDED, Saga, apply, state_after
-from coordinator.core.turn import turn
+from coordinator.core.turn import Turn, turn
 from coordinator.engine import admission
 from coordinator.engine.children import Children, WithChildren
 from coordinator.engine.definitions import Definitions
@@ -146,11 +146,14 @@ class Engine:
             raise ShuttingDown
         now_ns = self._world.clock.now_ns()
         saga = Saga(saga_id, definition.plan)
-        first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
+        first = SagaEvent(saga_id=saga_id, sequence=1)
+        put_instant(first.time, now_ns)
+        first.saga_created.CopyFrom(created)
         apply(saga, first)
-        events = [first, *turn(saga, given, now_ns, definition.oracle).events]
+        taken = turn(saga, given, now_ns, definition.oracle)
+        begun = Turn([first, *taken.events], taken.wanted)
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
-        creating = self._world.tasks.spawn(self._drivers.begin(saga, events, definition))
+        creating = self._world.tasks.spawn(self._drivers.begin(saga, begun, definition))
         creating.add_done_callback(_seen)
         await asyncio.shield(creating)
 
