@@ -6,7 +6,8 @@ RUNTIME := .venv/.runtime
 DEV := .venv/.dev
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test crash faults sim explore chaos fuzz ci lint format types floors generate generated proto clean
+.PHONY: help demo test crash faults sim explore chaos fuzz bench bench-peers bench-smoke ci lint format types floors \
+	generate generated proto clean
 
 help:
 	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
@@ -17,6 +18,9 @@ help:
 	@echo 'make explore      every future of every small definition; STEPS=n'
 	@echo 'make chaos        money transfers while processes and connections fail; MINUTES=n SEED=n'
 	@echo 'make fuzz         hostile input to every RPC; MINUTES=n EXAMPLES=n SEED=n'
+	@echo 'make bench        speed, beside a floor and other systems; ROUNDS=n SECONDS=n PEERS=folder'
+	@echo 'make bench-peers  install those systems'
+	@echo 'make bench-smoke  the benchmarks made small: that they run'
 	@echo 'make ci           lint, format check, types, architecture, contract and tests, as CI does'
 	@echo 'make generate     generate the Python of the .proto files'
 	@echo 'make format       format the code'
@@ -33,9 +37,10 @@ $(DEV): $(RUNTIME)
 demo: $(RUNTIME)
 	@$(BIN)/python -m sample_services.demo $(if $(KEEP),--keep)
 
-# Beside each other, because most of them wait for processes; a few at most, because those processes want cores too.
+# Beside each other, because those of processes often wait; a few at most, because the processes want cores too. The tests
+# of one file stay together, because they may share processes; tests/conftest.py says which files begin.
 test: $(DEV)
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
 
@@ -59,9 +64,25 @@ chaos: $(DEV)
 fuzz: $(DEV)
 	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED))
 
+# --- Speed: docs/performance.md says how it is measured. ---
+
+PEERS ?= .bench/peers
+
+bench: $(DEV)
+	$(BIN)/python -m benchmarks --peers $(PEERS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench-peers: $(DEV)
+	$(BIN)/python -m benchmarks.peers $(PEERS)
+
+# `make test` runs it too.
+bench-smoke: $(DEV)
+	$(BIN)/pytest tests/benchmarks/test_benchmarks.py
+
 # --- What CI runs ---
 
-ci: lint types floors generated proto test
+# The tests do not keep all cores busy: the types are checked beside them.
+ci: lint floors generated proto
+	$(MAKE) --jobs=2 test types
 
 lint: $(DEV)
 	$(BIN)/ruff check
@@ -94,4 +115,4 @@ proto: $(DEV)
 	fi
 
 clean:
-	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf .venv .demo .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

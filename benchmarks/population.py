@@ -56,9 +56,10 @@ _WENT_WRONG: Final = (SAGA_STATE_COMPENSATED, SAGA_STATE_COMPENSATING, SAGA_STAT
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """A journal's sagas, oldest first."""
+    """A journal's sagas, oldest first. `all_ended`: none of them is left for a coordinator to go on with."""
 
     sagas: int
+    all_ended: bool = False
 
     def appends(self) -> Iterator[Append]:
         """Each saga as one append, as an import writes it."""
@@ -71,6 +72,8 @@ class Population:
         random = Random(number)  # to be alike every time, not to be secret
         created_ns = EPOCH_NS + number * APART_NS
         state = _state(random) if number else SAGA_STATE_COMPENSATED
+        if self.all_ended and state not in _ENDED:
+            state = SAGA_STATE_COMPLETED
         definition = random.randrange(DEFINITIONS)
         parent = saga_id(number - 1) if number and random.random() < 0.01 else ""
         return SagaIndex(

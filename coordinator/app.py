@@ -20,6 +20,7 @@ from coordinator.api.definitions import DefinitionService
 from coordinator.api.directory import DirectoryService
 from coordinator.api.participant import ParticipantService
 from coordinator.api.reflection import SHARED_FILES
+from coordinator.api.rpc import Gates
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.config import Settings
@@ -67,10 +68,15 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     async with AsyncExitStack() as stack:
         journal = await _open(settings)
         stack.push_async_callback(journal.close)
-        directory = Directory(settings.participants, shared=SHARED_FILES, fast_lane=settings.fast_lane)
+        directory = Directory(
+            settings.targets,
+            shared=SHARED_FILES,
+            calls_max={name: each.calls_max for name, each in settings.participants.items()},
+            fast_lane=settings.fast_lane,
+        )
         await stack.enter_async_context(directory)
         clock = SystemClock()
-        world = World(journal, directory, clock, Changes(), Tasks(), random.random)
+        world = World(journal, directory, clock, Changes(), Tasks(), random.random, behind_s=directory.behind_s)
         definitions = Definitions(journal, directory.descriptions, clock, _key_retention_ns(settings))
         directory.on_change(definitions.look_again)
         engine = Engine(world, definitions, settings.unfinished_sagas_max)
@@ -79,12 +85,14 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         compatibility = Compatibility(journal, directory.descriptions)
         directory.on_change(compatibility.changed)
         await stack.enter_async_context(compatibility.running())
+        gates = Gates()
         server = Server(
-            SagaService(engine, journal, clock),
+            SagaService(engine, journal, clock, gates),
             DefinitionService(definitions, journal),
             DirectoryService(directory, compatibility.problems, definitions),
             ParticipantService(engine.children, definitions),
             directory,
+            gates,
         )
         address = await _start(server, settings.listen)
         stack.push_async_callback(server.stop, _CLIENTS_GRACE_S)
@@ -145,7 +153,7 @@ async def _recover(engine: Engine) -> None:
         log.exception("unfinished sagas could not be taken up; each is once somebody asks for it")
         return
     if count:
-        log.info("unfinished sagas were taken up", extra={"count": count})
+        log.info("unfinished sagas were taken up", extra={"count": count, "resting": engine.resting})
 
 
 async def _drain(engine: Engine, timeout_s: float) -> None:

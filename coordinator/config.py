@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -49,6 +49,21 @@ def _target(value: str) -> str:
     return value
 
 
+class ParticipantSettings(BaseModel):
+    """How to reach a participant. A text alone is its target."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: Annotated[str, AfterValidator(_target)]
+    calls_max: Annotated[int, Field(ge=1)] = limits.CALLS_PER_PARTICIPANT_MAX
+    """How many calls to it are in flight at most; the others wait."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_target(cls, value: object) -> object:
+        return {"target": value} if isinstance(value, str) else value
+
+
 def _length_ns(value: object) -> object:
     """Nanoseconds, from a text such as `720h`."""
     if not isinstance(value, str):
@@ -71,10 +86,8 @@ class Settings(BaseSettings):
     """HOST:PORT to serve on; port 0 picks a free one."""
     journal: Path = Path("saga.db")
     """The journal's SQLite file; created where there is none."""
-    participants: dict[Annotated[str, AfterValidator(_participant)], Annotated[str, AfterValidator(_target)]] = Field(
-        default_factory=dict
-    )
-    """Names of participants and the gRPC targets to reach them at. Those of all sources are put together."""
+    participants: dict[Annotated[str, AfterValidator(_participant)], ParticipantSettings] = Field(default_factory=dict)
+    """Names of participants, and their gRPC targets or settings. Those of all sources are put together."""
     fast_lane: bool = True
     """Whether participants that offer Exchange are called over it; false: by unary calls only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -89,6 +102,11 @@ class Settings(BaseSettings):
     """How much longer its id is remembered, so that it is not used again; in the same form."""
     export_directory: Path | None = None
     """Where retired sagas are exported to before they are deleted; None: nowhere. Made where it is missing."""
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The participants' targets, by name."""
+        return {name: each.target for name, each in self.participants.items()}
 
     @classmethod
     def settings_customise_sources(

@@ -31,7 +31,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -258,7 +258,7 @@ def hit(
     _raise(due, error)
 
 
-async def reached(
+def reached(
     point: Failpoint,
     *,
     error: Callable[[str], Exception] = Injected,
@@ -266,11 +266,25 @@ async def reached(
     events: Iterable[str] = (),
     step: str = "",
     operation: Operation.ValueType = OPERATION_UNSPECIFIED,
-) -> None:
+) -> Awaitable[None]:
     """A place on the event loop: as `hit`, and others go on while it waits."""
     if not _armed:
+        return _NOTHING  # not even a coroutine: the places are on the way of every step
+    return _wait(_due(point, _about(sagas, events, step, operation)), error)
+
+
+class _Nothing:
+    """Awaited, it is over at once."""
+
+    def __await__(self) -> Generator[None, None, None]:
         return
-    due = _due(point, _about(sagas, events, step, operation))
+        yield
+
+
+_NOTHING: Final = _Nothing()
+
+
+async def _wait(due: Sequence[_Entry], error: Callable[[str], Exception]) -> None:
     if delay_s := sum(entry.delay_s for entry in due):
         await asyncio.sleep(delay_s)
     _raise(due, error)

@@ -7,10 +7,13 @@ them can safely be sent twice. gRPC's own retries are off, so that nothing is se
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -18,6 +21,7 @@ from google.protobuf.message import Message
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from participant_sdk.errors import SagaError
+from participant_sdk.lane import LaneBroken, StartLane
 from participant_sdk.limits import (
     CALL_TIMEOUT,
     MESSAGE_BYTES_MAX,
@@ -33,10 +37,18 @@ from participant_sdk.limits import (
 )
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import coordinator_pb2_grpc
-from saga.v1.types_pb2 import Compensated, Completed, Confirmed, Rejected
+from saga.v1.types_pb2 import (
+    SAGA_STATE_COMPENSATED,
+    SAGA_STATE_COMPLETED,
+    SAGA_STATE_FAILED,
+    Compensated,
+    Completed,
+    Confirmed,
+    Rejected,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from saga.v1.event_pb2 import SagaEvent
 
@@ -79,7 +91,8 @@ def unpack(payload: AnyMessage, message_type: type[M]) -> M:
 class CoordinatorClient:
     """A connection to a coordinator: `async with CoordinatorClient("127.0.0.1:50051") as sagas: …`.
 
-    Every method raises `SagaError`. `call_timeout` bounds each try of a call.
+    Every method raises `SagaError`. `call_timeout` bounds each try of a call. With `fast_lane` starts share one stream,
+    where the coordinator serves it.
     """
 
     def __init__(
@@ -88,20 +101,27 @@ class CoordinatorClient:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         call_timeout: timedelta = CALL_TIMEOUT,
+        fast_lane: bool = True,
     ) -> None:
         self._target = target
         self._credentials = credentials
         self._call_timeout = call_timeout
+        self._lane = StartLane() if fast_lane else None
         self._channel: grpc.aio.Channel | None = None
+        self._connected: coordinator_pb2_grpc.CoordinatorServiceAsyncStub | None = None
 
     async def __aenter__(self) -> Self:
         if self._credentials is None:
             self._channel = grpc.aio.insecure_channel(self._target, _OPTIONS)
         else:
             self._channel = grpc.aio.secure_channel(self._target, self._credentials, _OPTIONS)
+        self._connected = coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
+        self._connected = None
+        if self._lane is not None:
+            await self._lane.close()
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
@@ -123,17 +143,32 @@ class CoordinatorClient:
         once; without one the client makes one up, which covers its own retries. `version` 0 is the newest. `timeout`
         shortens the definition's; `start_time` (with a time zone) delays the start.
         """
-        request = pb.StartSagaRequest(
-            saga_id=saga_id or str(uuid.uuid4()), definition=definition, version=version, labels=labels
-        )
-        request.input.Pack(input_message, deterministic=True)
-        if timeout is not None:
-            request.timeout.FromTimedelta(timeout)
-        if start_time is not None:
-            if start_time.tzinfo is None:
-                raise ValueError("start_time needs a time zone, for instance datetime.now(UTC) + timedelta(...)")
-            request.start_time.FromDatetime(start_time.astimezone(UTC))
-        return (await self._call(self._stub.StartSaga, request)).saga
+        request = _start_request(definition, input_message, saga_id, version, labels, timeout, start_time)
+        return (await self._retried(partial(self._start_once, request))).saga
+
+    async def run(
+        self,
+        definition: str,
+        input_message: Message,
+        *,
+        saga_id: str | None = None,
+        version: int = 0,
+        labels: Mapping[str, str] | None = None,
+        timeout: timedelta | None = None,
+        start_time: datetime | None = None,
+        wait: timedelta | None = None,
+    ) -> Waited:
+        """Start a saga as `start` does, and wait for its end as `wait` does, in one call where it ends within a minute.
+
+        `wait` bounds that, from now on (None: however long it takes).
+        """
+        until = _Until(wait)
+        request = _start_request(definition, input_message, saga_id, version, labels, timeout, start_time)
+        request.wait.FromTimedelta(span := until.slice())
+        saga = (await self._retried(partial(self._start_once, request, beyond=span))).saga
+        if saga.state in _STANDING:
+            return Waited(saga, ended=True)
+        return Waited(saga, ended=False) if until.over else await self._wait(saga.saga_id, until)
 
     async def get(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_FULL) -> pb.Saga:
         """Return a saga as it stands."""
@@ -144,15 +179,14 @@ class CoordinatorClient:
 
         A coordinator that stops and comes back meanwhile is waited for, about a quarter of a minute each time.
         """
-        clock = asyncio.get_running_loop().time
-        limit = None if timeout is None else clock() + timeout.total_seconds()
+        return await self._wait(saga_id, _Until(timeout))
+
+    async def _wait(self, saga_id: str, until: _Until) -> Waited:
         while True:
-            left = timedelta.max if limit is None else timedelta(seconds=limit - clock())
-            span = max(_WAIT_MIN, min(left, WAIT_SLICE_MAX))
             request = pb.WaitSagaRequest(saga_id=saga_id)
-            request.timeout.FromTimedelta(span)
+            request.timeout.FromTimedelta(span := until.slice())
             response = await self._call(self._stub.WaitSaga, request, beyond=span)
-            if response.ended or (left <= WAIT_SLICE_MAX and limit is not None):
+            if response.ended or until.over:
                 return Waited(response.saga, response.ended)
 
     async def watch(
@@ -231,9 +265,15 @@ class CoordinatorClient:
 
     @property
     def _stub(self) -> coordinator_pb2_grpc.CoordinatorServiceAsyncStub:
-        if self._channel is None:
+        if self._connected is None:
             raise RuntimeError("use the client inside `async with`")
-        return coordinator_pb2_grpc.CoordinatorServiceStub(self._channel)
+        return self._connected
+
+    async def _start_once(self, request: pb.StartSagaRequest, beyond: timedelta = timedelta(0)) -> pb.StartSagaResponse:
+        if self._lane is not None:
+            with suppress(LaneBroken):
+                return await self._lane.start(self._stub, request, (self._call_timeout + beyond).total_seconds())
+        return await self._call_once(self._stub.StartSaga, request, beyond)
 
     async def _call(
         self,
@@ -242,13 +282,17 @@ class CoordinatorClient:
         beyond: timedelta = timedelta(0),
     ) -> Response:
         """Call, and call again while the coordinator is not there; each try may take the call's time and `beyond`."""
+        return await self._retried(partial(self._call_once, method, request, beyond))
 
-        async def attempt() -> Response:
-            try:
-                return await method(request, timeout=(self._call_timeout + beyond).total_seconds())
-            except grpc.aio.AioRpcError as error:
-                raise SagaError.of(error) from error
+    async def _call_once(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], request: Request, beyond: timedelta
+    ) -> Response:
+        try:
+            return await method(request, timeout=(self._call_timeout + beyond).total_seconds())
+        except grpc.aio.AioRpcError as error:
+            raise SagaError.of(error) from error
 
+    async def _retried(self, attempt: partial[Coroutine[Any, Any, Response]]) -> Response:
         retrying = AsyncRetrying(
             retry=retry_if_exception(_may_pass),
             stop=stop_after_attempt(RETRY_ATTEMPTS),
@@ -259,6 +303,45 @@ class CoordinatorClient:
         )
         return await retrying(attempt)
 
+
+class _Until:
+    """How long a wait goes on, in slices that one call may take."""
+
+    def __init__(self, timeout: timedelta | None) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._limit = math.inf if timeout is None else self._clock() + timeout.total_seconds()
+        self.over = False
+
+    def slice(self) -> timedelta:
+        """Return how long to wait now; it is over after the last one."""
+        left_s = self._limit - self._clock()
+        self.over = left_s <= WAIT_SLICE_MAX.total_seconds()
+        return max(_WAIT_MIN, timedelta(seconds=min(left_s, WAIT_SLICE_MAX.total_seconds())))
+
+
+def _start_request(
+    definition: str,
+    input_message: Message,
+    saga_id: str | None,
+    version: int,
+    labels: Mapping[str, str] | None,
+    timeout: timedelta | None,
+    start_time: datetime | None,
+) -> pb.StartSagaRequest:
+    request = pb.StartSagaRequest(
+        saga_id=saga_id or str(uuid.uuid4()), definition=definition, version=version, labels=labels
+    )
+    request.input.Pack(input_message, deterministic=True)
+    if timeout is not None:
+        request.timeout.FromTimedelta(timeout)
+    if start_time is not None:
+        if start_time.tzinfo is None:
+            raise ValueError("start_time needs a time zone, for instance datetime.now(UTC) + timedelta(...)")
+        request.start_time.FromDatetime(start_time.astimezone(UTC))
+    return request
+
+
+_STANDING: Final = (SAGA_STATE_COMPLETED, SAGA_STATE_COMPENSATED, SAGA_STATE_FAILED)
 
 # CANCELLED is what a coordinator's last moment makes of a call; a call that this side cancels raises CancelledError.
 _PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DOMAIN: Final = "saga.v1"
 STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
 _REASON_PREFIX: Final = "ERROR_REASON_"
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Violation(NamedTuple):
@@ -87,21 +88,30 @@ class SagaError(Exception):
 
     @classmethod
     def of(cls, error: grpc.aio.AioRpcError) -> SagaError:
-        """Read a gRPC error with its details; details that do not decode are left out."""
-        status = _status_of(error)
+        """Read a gRPC error with its details."""
+        return cls._read(error.code(), _status_of(error), error.details() or "")
+
+    @classmethod
+    def of_status(cls, status: status_pb2.Status) -> SagaError:
+        """Read the status of one call of many."""
+        return cls._read(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status, "")
+
+    @classmethod
+    def _read(cls, code: grpc.StatusCode, status: status_pb2.Status, message: str) -> SagaError:
+        """Details that do not decode are left out."""
         info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         precondition, retry = error_details_pb2.PreconditionFailure(), error_details_pb2.RetryInfo()
         for detail in status.details:
-            for message in (info, bad_request, precondition, retry):
-                _unpack(detail, message)
+            for known in (info, bad_request, precondition, retry):
+                _unpack(detail, known)
         violations = [
             *(Violation(each.field, each.description) for each in bad_request.field_violations),
             *(Violation(each.subject, each.description) for each in precondition.violations),
         ]
         return cls(
-            error.code(),
+            code,
             info.reason.removeprefix(_REASON_PREFIX),
-            status.message or error.details() or "",
+            status.message or message,
             violations,
             retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
         )
@@ -122,6 +132,12 @@ def invalid(violations: Iterable[Violation]) -> CallError:
 def busy() -> CallError:
     """Return the error of a call that another one on the same row or database stands in the way of."""
     return CallError(grpc.StatusCode.ABORTED, "BUSY", "another call on this step or this database is under way")
+
+
+def rolled_back() -> CallError:
+    """Return the error of a call whose changes the database took back together with another call's."""
+    message = "the database rolled back more than the call that failed: this one had no effect"
+    return CallError(grpc.StatusCode.ABORTED, "ROLLED_BACK", message)
 
 
 def _pack(message: Message) -> AnyMessage:

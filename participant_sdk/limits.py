@@ -44,6 +44,10 @@ RETRY_ATTEMPTS: Final = 12  # about 15 s: a coordinator that is restarted is bac
 RETRY_WAIT_INITIAL: Final = timedelta(milliseconds=100)
 RETRY_WAIT_MAX: Final = timedelta(seconds=5)
 WAIT_SLICE_MAX: Final = timedelta(minutes=1)  # one WaitSaga; the server allows ten
+STARTS_IN_FLIGHT_MAX: Final = 512  # of one client, and as many that wait for their sagas; the rest wait for a place
+START_MESSAGE_BYTES: Final = 1 << 20  # no start is added to a message that has as many; with the last one, below 4 MiB
+LANE_PAUSE_INITIAL: Final = timedelta(seconds=1)  # without the fast lane, once it has broken
+LANE_PAUSE_MAX: Final = timedelta(minutes=1)
 PAGE_SIZE: Final = 100
 PING_INTERVAL_MS: Final = 10_000
 PING_TIMEOUT_MS: Final = 5_000

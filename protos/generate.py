@@ -19,6 +19,7 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent.parent
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 PLUGIN_NAMES = ("mypy", "mypy_grpc")
+PAYLOADS = ("sample_services", "benchmarks")  # types only, named by their folders from the root
 
 
 def generate(out: Path) -> None:
@@ -26,8 +27,8 @@ def generate(out: Path) -> None:
     contract = sorted((ROOT / "protos" / "saga").rglob("*.proto"))
     (out / "protos").mkdir(exist_ok=True)
     _protoc(contract, ROOT / "protos", out / "protos", services=True)
-    samples = sorted((ROOT / "sample_services").rglob("*.proto"))
-    _protoc(samples, ROOT, out, services=False)
+    payloads = sorted(path for folder in PAYLOADS for path in (ROOT / folder).rglob("*.proto"))
+    _protoc(payloads, ROOT, out, services=False)
 
 
 def _protoc(files: list[Path], root: Path, out: Path, *, services: bool) -> None:
@@ -52,7 +53,7 @@ def _protoc(files: list[Path], root: Path, out: Path, *, services: bool) -> None
 
 def generated_files(root: Path) -> Iterator[Path]:
     """The generated files below `root`, relative to it."""
-    for folder in ("protos/saga", "sample_services"):
+    for folder in ("protos/saga", *PAYLOADS):
         yield from (
             path.relative_to(root) for path in sorted((root / folder).rglob("*_pb2*.py*")) if path.suffix != ".pyc"
         )

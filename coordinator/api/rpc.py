@@ -1,8 +1,9 @@
 """Between gRPC and the services: bytes to messages, exceptions to statuses, and limits on how much is under way.
 
 A service is a plain object whose methods are named as the RPCs of its descriptor. A unary method takes the request
-and a `Caller` and returns the response; a streaming one yields responses. It raises what it likes: what reaches the
-wire is decided by `status`. RPCs that the object does not have answer UNIMPLEMENTED.
+and a `Caller` and returns the response; a streaming one yields responses, and where the client streams too it takes
+an iterator of requests. It raises what it likes: what reaches the wire is decided by `status`. RPCs that the object
+does not have answer UNIMPLEMENTED.
 
 gRPC's own ways are kept out for reasons: a request that does not decode would become UNKNOWN, an exception would leak
 its text, an escaping CancelledError would leave a client without a deadline waiting for ever, and
@@ -14,7 +15,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -28,16 +28,21 @@ from coordinator.api.errors import Malformed, TooLarge, Unsupported
 from coordinator.api.status import to_status
 from coordinator.core import limits
 from coordinator.engine.errors import OverLimit, ShuttingDown
+from saga.v1.coordinator_pb2 import StartSagaRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
 class Caller:
     """What a method may know of its call."""
 
-    remaining_s: float | None
-    """How long the caller waits; None: for ever."""
+    def __init__(self, time_remaining: Callable[[], float | None]) -> None:
+        self._time_remaining = time_remaining
+
+    @property
+    def remaining_s(self) -> float | None:
+        """How long the caller waits from now on; None: for ever."""
+        return self._time_remaining()
 
 
 class Gate:
@@ -66,40 +71,57 @@ class Gates:
 
     def __init__(self) -> None:
         self.short = Gate("calls", limits.CALLS_MAX)
-        self.long = Gate("waits and watches", limits.STREAMS_MAX)
+        self.long = Gate("waits, watches and streams", limits.STREAMS_MAX)
+
+    def of_start(self, request: StartSagaRequest) -> Gate:
+        """The one for a start, which may wait for what becomes of its saga."""
+        return self.long if request.HasField("wait") else self.short
+
+    def of(self, method: str, request: Any) -> Gate:
+        """The one for a call; `request` is the iterator of them where the client streams."""
+        if method in _LONG_CALLS:
+            return self.long
+        return self.of_start(request) if isinstance(request, StartSagaRequest) else self.short
 
 
-LONG_CALLS: Final = frozenset(("WaitSaga", "WatchSaga"))
+_LONG_CALLS: Final = frozenset(("WaitSaga", "WatchSaga", "StartSagas"))
 
 
 def handler_of(service: ServiceDescriptor, implementation: object, gates: Gates) -> grpc.GenericRpcHandler:
     """Serve the implementation under the descriptor's name."""
-    handlers = {}
-    for method in service.methods:
-        gate = gates.long if method.name in LONG_CALLS else gates.short
-        handlers[method.name] = _handler(method, getattr(implementation, method.name, None), gate)
+    handlers = {
+        method.name: _handler(method, getattr(implementation, method.name, None), gates) for method in service.methods
+    }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, implementation: Callable[..., Any] | None, gate: Gate
+    method: MethodDescriptor, implementation: Callable[..., Any] | None, gates: Gates
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     if implementation is None:
         return _unsupported(method)
     parse = parser(method)
+    handle: Any  # the stubs know only streaming handlers that yield
+    if method.client_streaming:
+        handle = _streaming(method.name, lambda raws: _parsed(raws, parse), implementation, gates)
+        return grpc.stream_stream_rpc_method_handler(handle)
     if method.server_streaming:
-        handle: Any = _streaming(parse, implementation, gate)  # the stubs know only handlers that yield
+        handle = _streaming(method.name, parse, implementation, gates)
         return grpc.unary_stream_rpc_method_handler(handle)
-    return grpc.unary_unary_rpc_method_handler(_unary(parse, implementation, gate))
+    return grpc.unary_unary_rpc_method_handler(_unary(method.name, parse, implementation, gates))
 
 
 def _unary(
-    parse: Callable[[bytes], Message], implementation: Callable[[Message, Caller], Awaitable[Message]], gate: Gate
+    name: str,
+    parse: Callable[[bytes], Message],
+    implementation: Callable[[Message, Caller], Awaitable[Message]],
+    gates: Gates,
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def handle(raw: bytes, context: Context) -> bytes:
         try:
-            with gate.enter():
-                response = await implementation(parse(raw), Caller(context.time_remaining()))
+            request = parse(raw)
+            with gates.of(name, request).enter():
+                response = await implementation(request, Caller(context.time_remaining))
                 return _serialized(response)
         except asyncio.CancelledError:
             await abort(context, ShuttingDown())
@@ -111,15 +133,17 @@ def _unary(
 
 
 def _streaming(
-    parse: Callable[[bytes], Message],
-    implementation: Callable[[Message, Caller], AsyncGenerator[Message, None]],
-    gate: Gate,
-) -> Callable[[bytes, Context], Awaitable[None]]:
+    name: str,
+    parse: Callable[[Any], Any],
+    implementation: Callable[[Any, Caller], AsyncGenerator[Message, None]],
+    gates: Gates,
+) -> Callable[[Any, Context], Awaitable[None]]:
     # It writes by itself: gRPC leaves a generator that it does not need any more to the garbage collector.
-    async def handle(raw: bytes, context: Context) -> None:
+    async def handle(raw: Any, context: Context) -> None:
         try:
-            with gate.enter():
-                async with aclosing(implementation(parse(raw), Caller(context.time_remaining()))) as responses:
+            request = parse(raw)
+            with gates.of(name, request).enter():
+                async with aclosing(implementation(request, Caller(context.time_remaining))) as responses:
                     async for response in responses:
                         await context.write(_serialized(response))
         except asyncio.CancelledError:
@@ -128,6 +152,11 @@ def _streaming(
             await abort(context, error)
 
     return handle
+
+
+async def _parsed(raws: AsyncIterator[bytes], parse: Callable[[bytes], Message]) -> AsyncIterator[Message]:
+    async for raw in raws:
+        yield parse(raw)
 
 
 def _unsupported(method: MethodDescriptor) -> grpc.RpcMethodHandler[bytes, bytes]:

@@ -5,26 +5,33 @@ This module must not decide anything about a saga; that is the engine's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import Final
 
+from google.protobuf.duration_pb2 import Duration
+
 from coordinator.api import outcomes, validation
+from coordinator.api.lane import StartLane
 from coordinator.api.paging import ROOM_BYTES, fitting, page_size, place, token
-from coordinator.api.rpc import Caller
+from coordinator.api.rpc import Caller, Gates
+from coordinator.api.turns import Turns
 from coordinator.api.validation import demand
 from coordinator.api.views import view_of_event, view_of_index, view_of_saga
 from coordinator.core import limits
 from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested, RetryRequested
-from coordinator.core.instants import from_duration
+from coordinator.core.instants import from_duration, to_duration
+from coordinator.core.state import Saga
 from coordinator.engine.clock import Clock
 from coordinator.engine.engine import Engine, Steering
-from coordinator.journal.errors import UnreadableSaga
+from coordinator.engine.errors import ShuttingDown
+from coordinator.journal.errors import JournalUnavailable, UnreadableSaga
 from coordinator.journal.port import Journal, SagaCursor
 from saga.v1 import coordinator_pb2 as pb
 
 # The answer of a wait must still reach the caller before the caller's own deadline.
 _ANSWER_MARGIN_S: Final = 0.1
+_WAIT_DEFAULT: Final = to_duration(limits.WAIT_DEFAULT_NS)
 _SAGA_PLACE: Final = (int, int)
 _EVENT_PLACE: Final = (int,)
 
@@ -32,16 +39,27 @@ _EVENT_PLACE: Final = (int,)
 class SagaService:
     """Implements saga.v1.CoordinatorService, as far as this version serves it."""
 
-    def __init__(self, engine: Engine, journal: Journal, clock: Clock) -> None:
+    def __init__(self, engine: Engine, journal: Journal, clock: Clock, gates: Gates) -> None:
         self._engine = engine
         self._journal = journal
         self._clock = clock
+        self._gates = gates
+        self._turns = Turns()
 
-    async def StartSaga(self, request: pb.StartSagaRequest, _caller: Caller) -> pb.StartSagaResponse:  # noqa: N802
-        """Start a saga, or find the one that this request started before."""
+    async def StartSaga(self, request: pb.StartSagaRequest, caller: Caller) -> pb.StartSagaResponse:  # noqa: N802
+        """Start a saga, or find the one that this request started before; wait for its end where asked to."""
         demand(validation.check_start(request, self._clock.now_ns()))
-        started = await self._engine.start(request)
-        return pb.StartSagaResponse(saga=await self._view_after(started.saga_id), created=started.created)
+        async with self._turns.turn():
+            started = await self._engine.start(request)
+        saga = await self._waited_for(started.saga_id, request.wait, caller) if request.HasField("wait") else None
+        return pb.StartSagaResponse(saga=saga or await self._view_after(started.saga_id), created=started.created)
+
+    def StartSagas(  # noqa: N802
+        self, requests: AsyncIterator[pb.StartSagasRequest], caller: Caller
+    ) -> AsyncGenerator[pb.StartSagasResponse, None]:
+        """The same for many: answers in any order."""
+        lane = StartLane(lambda request: self.StartSaga(request, caller), self._gates)
+        return lane.answers(requests, self._engine.stopping)
 
     async def GetSaga(self, request: pb.GetSagaRequest, _caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
         """Show a saga."""
@@ -54,8 +72,13 @@ class SagaService:
         if request.HasField("timeout"):
             problems += validation.check_duration("timeout", request.timeout, 0, limits.WAIT_MAX_NS)
         demand(problems)
-        ended = await self._engine.wait(request.saga_id, _wait_s(request, caller))
-        return pb.WaitSagaResponse(saga=await self._view(request.saga_id, request.payloads), ended=ended)
+        wait = request.timeout if request.HasField("timeout") else _WAIT_DEFAULT
+        try:
+            saga = await self._standing(request.saga_id, wait, caller, request.payloads)
+        except UnreadableSaga:  # it is shown as FAILED
+            return pb.WaitSagaResponse(saga=await self._view(request.saga_id, request.payloads), ended=True)
+        shown = saga or await self._view(request.saga_id, request.payloads)
+        return pb.WaitSagaResponse(saga=shown, ended=saga is not None)
 
     async def WatchSaga(  # noqa: N802
         self, request: pb.WatchSagaRequest, _caller: Caller
@@ -147,6 +170,20 @@ class SagaService:
         await self._engine.steer(request.saga_id, asked, request.expected_sequence)
         return await self._view_after(request.saga_id)
 
+    async def _waited_for(self, saga_id: str, wait: Duration, caller: Caller) -> pb.Saga | None:
+        """The saga once it stands; None where it is to be shown as it is: it is started, and no wait can fail that."""
+        with suppress(ShuttingDown, JournalUnavailable, UnreadableSaga):
+            saga = await self._standing(saga_id, wait, caller, pb.PAYLOAD_VIEW_FULL)
+            if saga is not None and saga.ByteSize() <= ROOM_BYTES:
+                return saga
+        return None
+
+    async def _standing(
+        self, saga_id: str, wait: Duration, caller: Caller, payloads: pb.PayloadView.ValueType
+    ) -> pb.Saga | None:
+        """The saga once it stands COMPLETED, COMPENSATED or FAILED; None where the wait is over."""
+        return await self._engine.look_when_standing(saga_id, self._shown(saga_id, payloads), _wait_s(wait, caller))
+
     async def _view_after(self, saga_id: str) -> pb.Saga:
         """For what has been done already, which an answer that is too large would hide: then without payloads."""
         saga = await self._view(saga_id)
@@ -154,18 +191,21 @@ class SagaService:
 
     async def _view(self, saga_id: str, payloads: pb.PayloadView.ValueType = pb.PAYLOAD_VIEW_FULL) -> pb.Saga:
         try:
-            blocked = self._engine.blocked(saga_id)
-            return await self._engine.read(saga_id, lambda saga: view_of_saga(saga, payloads, blocked))
+            return await self._engine.read(saga_id, self._shown(saga_id, payloads))
         except UnreadableSaga:
             index = await self._journal.find(saga_id)
             if index is None or not index.quarantined:
                 raise
             return view_of_index(index)  # what can still be told of a saga that is set aside (rule 11)
 
+    def _shown(self, saga_id: str, payloads: pb.PayloadView.ValueType) -> Callable[[Saga], pb.Saga]:
+        """How a saga is shown, with the exclusive keys that it waits for."""
+        return lambda saga: view_of_saga(saga, payloads, self._engine.blocked(saga_id))
 
-def _wait_s(request: pb.WaitSagaRequest, caller: Caller) -> float:
-    wait_ns = from_duration(request.timeout) if request.HasField("timeout") else limits.WAIT_DEFAULT_NS
-    wait_s = wait_ns / limits.SECOND_NS
-    if caller.remaining_s is not None:
-        wait_s = min(wait_s, caller.remaining_s - _ANSWER_MARGIN_S)
+
+def _wait_s(wait: Duration, caller: Caller) -> float:
+    wait_s = from_duration(wait) / limits.SECOND_NS
+    remaining_s = caller.remaining_s
+    if remaining_s is not None:
+        wait_s = min(wait_s, remaining_s - _ANSWER_MARGIN_S)
     return max(wait_s, 0.0)

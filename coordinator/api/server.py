@@ -53,11 +53,10 @@ class Server:
         participants: DirectoryService,
         children: ParticipantService,
         directory: Directory,
-        gates: Gates | None = None,
+        gates: Gates,
     ) -> None:
         self._server = grpc.aio.server(options=_OPTIONS)
         self._health = health.aio.HealthServicer()
-        gates = gates or Gates()
         self._server.add_generic_rpc_handlers(
             [
                 handler_of(_COORDINATOR, sagas, gates),

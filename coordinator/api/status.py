@@ -139,6 +139,7 @@ _RULES: Final[Mapping[type, _Rule]] = {
     engine.SagaRetired: _Rule(code_pb2.ALREADY_EXISTS, reasons.ERROR_REASON_SAGA_EXISTS),
     engine.SequenceMismatch: _Rule(code_pb2.ABORTED, reasons.ERROR_REASON_SEQUENCE_MISMATCH),
     engine.OverLimit: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT, _come_back),
+    engine.Overloaded: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVERLOADED, _come_back),
     TooLarge: _Rule(code_pb2.RESOURCE_EXHAUSTED, reasons.ERROR_REASON_OVER_LIMIT),
     engine.ShuttingDown: _Rule(code_pb2.UNAVAILABLE, reasons.ERROR_REASON_SHUTTING_DOWN, _come_back_soon),
     Forbidden: _Rule(code_pb2.FAILED_PRECONDITION, reasons.ERROR_REASON_STATE_FORBIDS, _precondition),

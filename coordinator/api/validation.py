@@ -55,6 +55,8 @@ def check_start(request: pb.StartSagaRequest, now_ns: int) -> Iterator[Problem]:
         yield from _check_instant("start_time", request.start_time)
         if from_timestamp(request.start_time) - now_ns > limits.START_AHEAD_MAX_NS:
             yield Problem("start_time", "too far ahead", f"at most {limits.START_AHEAD_MAX_NS // limits.DAY_NS} days")
+    if request.HasField("wait"):
+        yield from check_duration("wait", request.wait, 0, limits.WAIT_MAX_NS)
 
 
 def check_saga_id(saga_id: str) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """What callers are shown of a saga, taken from its state or from its row in lists.
 
-This module must not look anything up, and must be given only what is durable (G1).
+Messages are filled in place: one that is handed to another's constructor is copied by way of its bytes, which took
+longer than all the rest. This module must not look anything up, and must be given only what is durable (G1).
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.core.definition import BUILT_IN
 from coordinator.core.frontier import Frontier
-from coordinator.core.instants import to_timestamp
+from coordinator.core.instants import put_instant, to_timestamp
 from coordinator.core.keys import Blocked
 from coordinator.core.state import Progress, Saga, StepRecord
 from coordinator.engine.requests import idempotency_key
@@ -35,45 +37,43 @@ _NAMES: Final = ((OPERATION_EXECUTE, "execute"), (OPERATION_COMPENSATE, "compens
 def view_of_saga(saga: Saga, payloads: pb.PayloadView.ValueType, blocked: Iterable[Blocked] = ()) -> pb.Saga:
     """The saga as it stands; `blocked` are the exclusive keys that it waits for."""
     full = payloads != pb.PAYLOAD_VIEW_NONE
-    return pb.Saga(
+    view = pb.Saga(
         saga_id=saga.saga_id,
         uid=saga.uid,
         definition=saga.plan.name,
         version=saga.plan.version,
         state=saga.state,
-        input=saga.input if full else None,
-        output=saga.output if full else None,
-        steps=[_view_of_step(saga, step, full) for step in saga.steps],
-        failure=saga.failure,
-        create_time=to_timestamp(saga.created_ns),
-        start_time=_instant(saga.start_ns if saga.state == SAGA_STATE_PENDING else saga.started_ns),
-        end_time=_instant(saga.ended_ns),
-        deadline=_instant(saga.deadline_ns),
         labels=saga.labels,
         last_sequence=saga.last_sequence,
         paused=saga.paused,
         overdue=saga.overdue,
         needs_attention=saga.needs_attention,
-        waits=_waits(saga, blocked),
         past_point_of_no_return=saga.past_no_return,
         parent_saga_id=saga.parent.saga_id if saga.parent is not None else "",
         exclusive_keys=saga.exclusive_keys,
     )
+    if full:
+        _put(view.input, saga.input)
+        _put(view.output, saga.output)
+    _put(view.failure, saga.failure)
+    put_instant(view.create_time, saga.created_ns)
+    put_instant(view.start_time, saga.start_ns if saga.state == SAGA_STATE_PENDING else saga.started_ns)
+    put_instant(view.end_time, saga.ended_ns)
+    put_instant(view.deadline, saga.deadline_ns)
+    for step in saga.steps:
+        _show_step(view.steps.add(), saga, step, full)
+    view.waits.extend(_waits(saga, blocked))
+    return view
 
 
 def view_of_index(index: SagaIndex) -> pb.Saga:
     """The saga as lists show it: without steps and payloads."""
-    return pb.Saga(
+    view = pb.Saga(
         saga_id=index.saga_id,
         uid=index.uid,
         definition=index.definition,
         version=index.version,
         state=index.state,
-        failure=index.failure,
-        create_time=to_timestamp(index.create_time_ns),
-        start_time=_instant(index.start_time_ns),
-        end_time=_instant(index.end_time_ns),
-        deadline=_instant(index.deadline_ns),
         labels=index.labels,
         last_sequence=index.last_sequence,
         paused=index.paused,
@@ -82,6 +82,12 @@ def view_of_index(index: SagaIndex) -> pb.Saga:
         parent_saga_id=index.parent_saga_id,
         exclusive_keys=index.exclusive_keys,
     )
+    _put(view.failure, index.failure)
+    put_instant(view.create_time, index.create_time_ns)
+    put_instant(view.start_time, index.start_time_ns)
+    put_instant(view.end_time, index.end_time_ns)
+    put_instant(view.deadline, index.deadline_ns)
+    return view
 
 
 def view_of_event(event: SagaEvent, payloads: pb.PayloadView.ValueType) -> SagaEvent:
@@ -97,24 +103,22 @@ def view_of_event(event: SagaEvent, payloads: pb.PayloadView.ValueType) -> SagaE
     return bare
 
 
-def _view_of_step(saga: Saga, step: StepRecord, full: bool) -> pb.Step:
-    view = pb.Step(
-        name=step.plan.name,
-        state=step.state,
-        participant=step.plan.participant,
-        action=step.plan.action,
-        kind=step.plan.kind,
-        input=step.input if full else None,
-        output=step.output if full else None,
-        hold_until=_instant(step.hold_until_ns),
-        child_saga_id=_child_saga_id(saga, step),
-    )
+def _show_step(view: pb.Step, saga: Saga, step: StepRecord, full: bool) -> None:
+    view.name = step.plan.name
+    view.state = step.state
+    view.participant = step.plan.participant
+    view.action = step.plan.action
+    view.kind = step.plan.kind
+    view.child_saga_id = _child_saga_id(saga, step)
+    if full:
+        _put(view.input, step.input)
+        _put(view.output, step.output)
+    put_instant(view.hold_until, step.hold_until_ns)
     for operation, name in _NAMES:
         if (progress := step.progress.get(operation)) is not None:
-            getattr(view, name).CopyFrom(_view_of_progress(saga, step, operation, progress))
+            _show_progress(getattr(view, name), saga, step, operation, progress)
     if step.stuck is not None and not view.HasField("execute"):
         view.execute.last_failure.CopyFrom(step.stuck)  # its expression failed: there was no attempt
-    return view
 
 
 def _child_saga_id(saga: Saga, step: StepRecord) -> str:
@@ -123,17 +127,15 @@ def _child_saga_id(saga: Saga, step: StepRecord) -> str:
     return f"{saga.saga_id}/{step.plan.name}" if runs and step.progress else ""
 
 
-def _view_of_progress(
-    saga: Saga, step: StepRecord, operation: Operation.ValueType, progress: Progress
-) -> pb.OperationProgress:
-    return pb.OperationProgress(
-        attempts=progress.attempts,
-        last_failure=progress.last_failure,
-        idempotency_key=idempotency_key(saga, step.plan.name, operation),
-        start_time=to_timestamp(progress.started_ns),
-        end_time=_instant(progress.ended_ns),
-        next_attempt_time=_instant(progress.next_ns),
-    )
+def _show_progress(
+    view: pb.OperationProgress, saga: Saga, step: StepRecord, operation: Operation.ValueType, progress: Progress
+) -> None:
+    view.attempts = progress.attempts
+    view.idempotency_key = idempotency_key(saga, step.plan.name, operation)
+    _put(view.last_failure, progress.last_failure)
+    put_instant(view.start_time, progress.started_ns)
+    put_instant(view.end_time, progress.ended_ns)
+    put_instant(view.next_attempt_time, progress.next_ns)
 
 
 def _waits(saga: Saga, blocked: Iterable[Blocked]) -> Iterator[pb.Wait]:
@@ -183,6 +185,11 @@ def _waits_for_late_calls(saga: Saga, backward: Frontier) -> Iterator[pb.Wait]:
                 ),
                 until=to_timestamp(step.unanswered_until_ns) if journaled else None,
             )
+
+
+def _put(field: Message, value: Message | None) -> None:
+    if value is not None:
+        field.CopyFrom(value)
 
 
 def _instant(instant_ns: int | None) -> Timestamp | None:

@@ -14,11 +14,13 @@ from coordinator.cli.connection import connect
 from coordinator.cli.options import OutputOption
 from coordinator.cli.output import Format, short_name, show, show_json, table, visible
 from coordinator.cli.payloads import to_json
+from coordinator.core import limits
+from coordinator.core.instants import from_duration
 from saga.v1 import coordinator_pb2 as pb
 
 commands = typer.Typer(invoke_without_command=True)
 
-_HEADERS = ("NAME", "TARGET", "STATE", "LANE", "VERSION", "ACTIONS", "DESCRIBED", "PROBLEMS")
+_HEADERS = ("NAME", "TARGET", "STATE", "CALLS", "VERSION", "ACTIONS", "DESCRIBED", "PROBLEMS")
 
 
 @commands.callback()
@@ -63,7 +65,27 @@ def _shown(participants: Sequence[pb.Participant]) -> list[RenderableType]:
 
 
 def _problems(participant: pb.Participant) -> list[str]:
-    return [problem for problem in (participant.last_failure, *participant.problems) if problem]
+    said = (participant.last_failure, _trouble(participant.traffic), *participant.problems)
+    return [problem for problem in said if problem]
+
+
+def _calls(participant: pb.Participant) -> str:
+    """On which lane, how many are in flight, of how many that may be, and how many more there would be.
+
+    For instance `fast 12/256`, `unary 256/256 +40`.
+    """
+    lane, traffic = "fast" if participant.fast_lane else "unary", participant.traffic
+    more = traffic.calls_waiting + traffic.calls_held
+    return f"{lane} {traffic.calls_in_flight}/{traffic.calls_max}" + (f" +{more}" if more else "")
+
+
+def _trouble(traffic: pb.ParticipantTraffic) -> str:
+    if traffic.breaker in (pb.BREAKER_STATE_OPEN, pb.BREAKER_STATE_HALF_OPEN):
+        until = f" until {times.instant(traffic.open_until)}" if traffic.HasField("open_until") else ""
+        return f"the last {traffic.unanswered_calls} calls were not answered: further ones are held back{until}"
+    if from_duration(traffic.behind) > limits.BEHIND_MAX_NS:
+        return "calls wait too long for a place: no sagas that need it are started"
+    return ""
 
 
 def _row(participant: pb.Participant) -> tuple[str, ...]:
@@ -72,16 +94,9 @@ def _row(participant: pb.Participant) -> tuple[str, ...]:
         participant.name,
         participant.target,
         short_name(pb.ParticipantState.DESCRIPTOR, participant.state),
-        _lane(participant),
+        _calls(participant) if participant.HasField("traffic") else "",
         description.version,
         " ".join(action.name for action in description.actions),
         times.instant(participant.describe_time) if participant.HasField("describe_time") else "",
         str(len(_problems(participant)) or ""),
     )
-
-
-def _lane(participant: pb.Participant) -> str:
-    """How it is called now; the coordinator itself is not called over a connection."""
-    if not participant.target:
-        return ""
-    return "fast" if participant.fast_lane else "unary"

@@ -131,7 +131,7 @@ def _targets(options: LiveOptions) -> Mapping[str, str]:
     """Where the participants are: from the same sources as those of a coordinator."""
     given = unique(options.participant, "--participant") if options.participant else None
     try:
-        return config.load(options.config_file, participants=given).participants
+        return config.load(options.config_file, participants=given).targets
     except config.ConfigurationError as error:
         raise CommandError("the configuration cannot be used", ExitCode.USAGE, str(error).splitlines()) from None
 

@@ -22,8 +22,9 @@ SHOWN_BYTES_MAX: Final = 2000  # of what a command printed, and of a request in 
 
 OVERLAPPING_CALLS: Final = 4
 PARALLEL_KEYS: Final = 8
-LOST_AFTER_S: Final = (0.0, 0.002, 0.01)  # how long after it was sent a call is given up
-SHORT_DEADLINES_S: Final = (0.002, 0.01, 0.05)
+TAKES_MAX_S: Final = 1.0  # what the next two are shares of is the time that one call takes, up to this
+LOST_AFTER: Final = (0.0, 0.3, 0.7)  # how long after it was sent a call is given up
+SHORT_DEADLINES: Final = (0.3, 0.6, 0.9)
 OVERTAKEN_BY_S: Final = (0.0, 0.001, 0.005)  # how long after Execute its Compensate follows
 IN_FLIGHT_MAX: Final = 64  # a participant that takes more calls at a time is not tried with one too many
 SETTLE_S: Final = 0.2  # for a handler that goes on although its call is over

@@ -110,6 +110,12 @@ class Trial:
         self.require(answer, "completed")
         return subject, answer
 
+    async def takes_s(self) -> float:
+        """How long an Execute takes here and now, up to a bound: what is to meet one under way follows from it."""
+        begun_s = time.monotonic()
+        await self.executed()
+        return min(time.monotonic() - begun_s, limits.TAKES_MAX_S)
+
     def other_input(self, subject: Subject) -> Subject:
         """A step whose input is another one than this step's. Errors: `NotApplicable`."""
         for given in self.examples.inputs:

@@ -37,7 +37,7 @@ from coordinator.core.inputs import (
     Skipped,
     Unknown,
 )
-from coordinator.core.instants import earliest, to_duration, to_timestamp
+from coordinator.core.instants import earliest, put_instant, to_duration, to_timestamp
 from coordinator.core.outstanding import (
     NO_POLLS,
     AttemptDue,
@@ -227,8 +227,7 @@ def _first_execute(saga: Saga, step: StepRecord, begun: Begun, now_ns: int) -> A
         step_deadline_ns = now_ns + step.plan.timeout_ns
     started = _attempt(saga, step, OPERATION_EXECUTE, now_ns, step_deadline_ns)
     started.input.CopyFrom(begun.input)
-    if step_deadline_ns is not None:
-        started.step_deadline.CopyFrom(to_timestamp(step_deadline_ns))
+    put_instant(started.step_deadline, step_deadline_ns)
     return started
 
 
@@ -243,12 +242,10 @@ def _attempt(
     end_ns = now_ns + step.plan.policies[operation].timeout_ns
     if operation == OPERATION_EXECUTE and not step.plan.must_go_on:  # that one is not helped by a deadline
         end_ns = earliest(end_ns, step_deadline_ns, saga.deadline_ns) or end_ns
-    return AttemptStarted(
-        step=step.plan.name,
-        operation=operation,
-        attempt=progress.attempts + 1 if progress else 1,
-        deadline=to_timestamp(end_ns),
-    )
+    number = progress.attempts + 1 if progress else 1
+    started = AttemptStarted(step=step.plan.name, operation=operation, attempt=number)
+    put_instant(started.deadline, end_ns)
+    return started
 
 
 # --- Replies ----------------------------------------------------------------------------------------------------------
@@ -290,8 +287,11 @@ def _done(replied: Replied, done: Done) -> Fact:
         return StepCompensated(step=replied.step, attempt=replied.attempt, noop=done.noop)
     if replied.operation == OPERATION_CONFIRM:
         return StepConfirmed(step=replied.step, attempt=replied.attempt)
-    hold_until = to_timestamp(done.hold_until_ns) if done.hold_until_ns is not None else None
-    return StepCompleted(step=replied.step, attempt=replied.attempt, output=done.output, hold_until=hold_until)
+    completed = StepCompleted(step=replied.step, attempt=replied.attempt)
+    if done.output is not None:
+        completed.output.CopyFrom(done.output)
+    put_instant(completed.hold_until, done.hold_until_ns)
+    return completed
 
 
 def _accepted(progress: Progress, replied: Replied, accepted: Accepted) -> list[Fact]:

@@ -14,8 +14,15 @@ from coordinator.core.limits import SECOND_NS
 
 def to_timestamp(instant_ns: int) -> Timestamp:
     """An instant as a message."""
-    seconds, nanos = divmod(instant_ns, SECOND_NS)
-    return Timestamp(seconds=seconds, nanos=nanos)
+    message = Timestamp()
+    message.seconds, message.nanos = divmod(instant_ns, SECOND_NS)
+    return message
+
+
+def put_instant(message: Timestamp, instant_ns: int | None) -> None:
+    """Set a field of a message to an instant, where there is one; without the copy that handing one over makes."""
+    if instant_ns is not None:
+        message.seconds, message.nanos = divmod(instant_ns, SECOND_NS)
 
 
 def from_timestamp(message: Timestamp) -> int:
@@ -25,8 +32,9 @@ def from_timestamp(message: Timestamp) -> int:
 
 def to_duration(length_ns: int) -> Duration:
     """A duration, not negative, as a message."""
-    seconds, nanos = divmod(length_ns, SECOND_NS)
-    return Duration(seconds=seconds, nanos=nanos)
+    message = Duration()
+    message.seconds, message.nanos = divmod(length_ns, SECOND_NS)
+    return message
 
 
 def from_duration(message: Duration) -> int:
@@ -36,4 +44,8 @@ def from_duration(message: Duration) -> int:
 
 def earliest(*instants_ns: int | None) -> int | None:
     """The earliest of those that are set (G9); None where none is."""
-    return min((instant for instant in instants_ns if instant is not None), default=None)
+    found = None
+    for instant_ns in instants_ns:
+        if instant_ns is not None and (found is None or instant_ns < found):
+            found = instant_ns
+    return found

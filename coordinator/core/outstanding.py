@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from coordinator.core.instants import earliest
 from coordinator.core.state import Progress, Saga, StepRecord
 from saga.v1.types_pb2 import (
     FAILURE_KIND_DEADLINE_PASSED,
@@ -131,7 +130,8 @@ class Outstanding:
 
     def wake(self, instant_ns: int | None) -> None:
         """Look again at that instant, at the latest."""
-        self.wake_ns = earliest(self.wake_ns, instant_ns)
+        if instant_ns is not None and (self.wake_ns is None or instant_ns < self.wake_ns):
+            self.wake_ns = instant_ns
 
     @property
     def idle(self) -> bool:
@@ -149,13 +149,12 @@ def outstanding(saga: Saga, now_ns: int, polled_until_ns: Mapping[str, int] = NO
     journaled, and a step must not be compensated under one (G8).
     """
     out = Outstanding()
-    match saga.state:
-        case s if s == SAGA_STATE_PENDING:
-            _before_the_start(saga, now_ns, out)
-        case s if s == SAGA_STATE_RUNNING:
-            _going_forward(saga, now_ns, out)
-        case s if s == SAGA_STATE_COMPENSATING:
-            _going_back(saga, now_ns, polled_until_ns, out)
+    if saga.state == SAGA_STATE_RUNNING:
+        _going_forward(saga, now_ns, out)
+    elif saga.state == SAGA_STATE_COMPENSATING:
+        _going_back(saga, now_ns, polled_until_ns, out)
+    elif saga.state == SAGA_STATE_PENDING:
+        _before_the_start(saga, now_ns, out)
     if saga.paused:
         _hold_back(out)
     return out

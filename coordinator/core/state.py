@@ -397,6 +397,11 @@ class Saga:
         return self.state in ENDED
 
     @property
+    def stands(self) -> bool:
+        """Whether it stands COMPLETED, COMPENSATED or FAILED, and goes on, if at all, only when told to."""
+        return self.ended or self.state == SAGA_STATE_FAILED
+
+    @property
     def arrived(self) -> bool:
         """Whether every step is done and every hold confirmed."""
         final = self.past_no_return or (self.parent_decides and not self.plan.reserves)
@@ -430,7 +435,8 @@ def apply(saga: Saga, event: SagaEvent) -> None:
 
     IllegalEvent, and nothing is changed, where the event cannot follow on its state.
     """
-    _require(event.sequence == saga.last_sequence + 1, saga, event, f"sequence {saga.last_sequence + 1} is due")
+    if event.sequence != saga.last_sequence + 1:
+        raise _illegal(saga, event, f"sequence {saga.last_sequence + 1} is due")
     time_ns = from_timestamp(event.time)
     _require(time_ns >= saga.last_time_ns, saga, event, "it is older than the event before it")
     name = event.WhichOneof("event")
@@ -469,7 +475,8 @@ def _saga_created(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     created: SagaCreated = event.saga_created
     state = _next_saga_state(saga, event, "created")
     pinned = (saga.plan.name, saga.plan.version)
-    _require((created.definition, created.version) == pinned, saga, event, f"the plan is of {pinned}")
+    if (created.definition, created.version) != pinned:
+        raise _illegal(saga, event, f"the plan is of {pinned}")
     saga.state = state
     saga.uid = created.uid
     saga.input = created.input
@@ -650,7 +657,8 @@ def _attempt_started(saga: Saga, event: SagaEvent, time_ns: int) -> None:
     state = _next_step_state(saga, event, step, f"{_word(operation)} started")
     progress = step.progress.get(operation) or Progress(step.plan.policies[operation], started_ns=time_ns)
     _require(not progress.open, saga, event, "the attempt before it is still open")
-    _require(started.attempt == progress.attempts + 1, saga, event, f"attempt {progress.attempts + 1} is due")
+    if started.attempt != progress.attempts + 1:
+        raise _illegal(saga, event, f"attempt {progress.attempts + 1} is due")
     _require(operation != OPERATION_CONFIRM or saga.past_no_return, saga, event, "the saga can still go back")
     _require(_is_its_turn(saga, step, operation, time_ns), saga, event, "it is not its turn")
     saga.state, step.state, step.progress[operation] = saga_state, state, progress
@@ -881,8 +889,13 @@ _HANDLERS: Final = {
 
 
 def _require(condition: bool, saga: Saga, event: SagaEvent, what: str) -> None:
+    """For texts that cost nothing; one that must be put together is left to whoever raises."""
     if not condition:
-        raise IllegalEvent(f"{saga.saga_id} #{event.sequence} {event.WhichOneof('event')}: {what}")
+        raise _illegal(saga, event, what)
+
+
+def _illegal(saga: Saga, event: SagaEvent, what: str) -> IllegalEvent:
+    return IllegalEvent(f"{saga.saga_id} #{event.sequence} {event.WhichOneof('event')}: {what}")
 
 
 def _next_saga_state(saga: Saga, event: SagaEvent, happening: str) -> SagaState.ValueType:
@@ -928,7 +941,8 @@ def _answered(saga: Saga, event: SagaEvent, step: StepRecord, operation: Operati
     An outcome can also be reported between two attempts (rule 7).
     """
     progress = _last_attempt(saga, event, step, operation, attempt)
-    _require(progress.under_way, saga, event, f"attempt {attempt} of `{step.plan.name}` is not open")
+    if not progress.under_way:
+        raise _illegal(saga, event, f"attempt {attempt} of `{step.plan.name}` is not open")
     return progress
 
 

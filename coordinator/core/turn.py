@@ -11,12 +11,13 @@ are arguments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from coordinator.core.decide import Fact, decide
 from coordinator.core.inputs import Begun, Input, InputFailed, OutputKnown, Skipped
-from coordinator.core.instants import to_timestamp
-from coordinator.core.outstanding import NO_POLLS, Due, EvaluationDue, OutputDue, outstanding
+from coordinator.core.instants import put_instant
+from coordinator.core.outstanding import NO_POLLS, Due, EvaluationDue, OutputDue, Outstanding, outstanding
 from coordinator.core.state import Saga, StepRecord, apply
 from saga.v1 import event_pb2
 from saga.v1.event_pb2 import (
@@ -44,31 +45,42 @@ class Oracle(Protocol):
         """Evaluate the saga's output."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a turn has led to: its events, in order and already applied, and what they want under way when durable."""
+
+    events: Sequence[SagaEvent]
+    wanted: Outstanding
+
+
 def turn(
     saga: Saga,
     given: Input | None,
     now_ns: int,
     oracle: Oracle,
     polled_until_ns: Mapping[str, int] = NO_POLLS,
-) -> list[SagaEvent]:
-    """Take an input in, or only the time, and do what has become due; returns the events, already applied, in order.
+) -> Turn:
+    """Take an input in, or only the time, and do what has become due, until nothing more is.
 
     `now_ns` must not be before the saga's last event; `polled_until_ns` is as `outstanding` takes it. Forbidden is
     raised, and nothing is changed, where the input is not allowed.
     """
-    events = record(saga, given, now_ns, polled_until_ns)
-    while due := outstanding(saga, now_ns, polled_until_ns).due:
-        for item in due:
+    events = _taken_in(saga, given, now_ns, polled_until_ns)
+    while (wanted := outstanding(saga, now_ns, polled_until_ns)).due:
+        for item in wanted.due:
             _record(saga, decide(saga, _answer(saga, item, oracle), now_ns), now_ns, events)
             if saga.setback is not None:
                 break  # nothing more is started on the way to turning back
-    return events
+    return Turn(events, wanted)
 
 
-def record(
-    saga: Saga, given: Input | None, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS
-) -> list[SagaEvent]:
+def record(saga: Saga, given: Input | None, now_ns: int, polled_until_ns: Mapping[str, int] = NO_POLLS) -> Turn:
     """Take an input in, and do nothing of what has become due: for a coordinator that is about to stop."""
+    events = _taken_in(saga, given, now_ns, polled_until_ns)
+    return Turn(events, outstanding(saga, now_ns, polled_until_ns))
+
+
+def _taken_in(saga: Saga, given: Input | None, now_ns: int, polled_until_ns: Mapping[str, int]) -> list[SagaEvent]:
     events: list[SagaEvent] = []
     if given is not None:
         _record(saga, decide(saga, given, now_ns, polled_until_ns), now_ns, events)
@@ -89,11 +101,12 @@ def _record(saga: Saga, decided: Sequence[tuple[Fact, str]], now_ns: int, events
         event = SagaEvent(
             saga_id=saga.saga_id,
             sequence=saga.last_sequence + 1,
-            time=to_timestamp(now_ns),
             caused_by_sequence=_cause(saga, fact, events),
             actor=actor,
-            **{_FIELD[type(fact)]: fact},  # type: ignore[arg-type]  # the table pairs them
         )
+        # Filled in place: a message that is handed to the constructor is copied by way of its bytes.
+        put_instant(event.time, now_ns)
+        getattr(event, _FIELD[type(fact)]).CopyFrom(fact)
         apply(saga, event)
         events.append(event)
 

@@ -91,9 +91,13 @@ def child_digest(context: StepContext, saga_input: Any, definition: LoadedDefini
 
 
 def digest(request: StartSagaRequest, definition: LoadedDefinition) -> bytes:
-    """SHA-256 of the request, decoded: the order of fields and map entries and the URL's prefix do not count (G10)."""
+    """SHA-256 of the request, decoded (G10).
+
+    The order of fields and map entries, the URL's prefix and how long the caller waits do not count.
+    """
     canonical = StartSagaRequest()
     canonical.CopyFrom(request)
+    canonical.ClearField("wait")
     canonical.input.CopyFrom(_canonical(request.input, definition))
     return hashlib.sha256(canonical.SerializeToString(deterministic=True)).digest()
 

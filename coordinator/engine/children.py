@@ -121,13 +121,21 @@ class Sagas(Protocol):
 
 
 class Children:
-    """ParticipantService, as far as it concerns sagas."""
+    """ParticipantService, as far as it concerns sagas. A parent asks again after `poll_max_ns` at the latest."""
 
-    def __init__(self, sagas: Sagas, definitions: Definitions, clock: Clock, new_uid: Callable[[int], str]) -> None:
+    def __init__(
+        self,
+        sagas: Sagas,
+        definitions: Definitions,
+        clock: Clock,
+        new_uid: Callable[[int], str],
+        poll_max_ns: int = limits.CHILD_POLL_MAX_NS,
+    ) -> None:
         self._sagas = sagas
         self._definitions = definitions
         self._clock = clock
         self._new_uid = new_uid
+        self._poll_max_ns = poll_max_ns
 
     # --- Operations ---
 
@@ -283,7 +291,7 @@ class Children:
     def _pending(self, saga: Saga, why: str = "") -> Pending:
         """To be asked again the later the longer nothing has happened."""
         quiet_ns = self._clock.now_ns() - saga.last_time_ns
-        poll_after_ns = min(max(quiet_ns // 4, limits.CHILD_POLL_MIN_NS), limits.CHILD_POLL_MAX_NS)
+        poll_after_ns = min(max(quiet_ns // 4, limits.CHILD_POLL_MIN_NS), self._poll_max_ns)
         return Pending(
             poll_after=to_duration(poll_after_ns),
             message=f"the saga `{saga.saga_id}` {why or f'is {_name(saga.state)}'}",

@@ -1,7 +1,8 @@
 """Brings under way what is outstanding: calls, polls, and the timer.
 
 It keeps only what can be lost: which calls are in flight, when each poll is due, when to wake. After a restart it
-starts empty, and `outstanding` says the same things again.
+starts empty, and `outstanding` says the same things again. While its saga rests, the polls' schedule is kept in a
+`Rest`; nothing is in flight then.
 
 This module must not be given anything that is not durable: whoever calls `dispatch` has appended the events that
 justify it (G1).
@@ -22,6 +23,7 @@ from coordinator.core.outstanding import Call, Outstanding, Poll
 from coordinator.core.state import Saga
 from coordinator.dataflow.program import Program
 from coordinator.engine.requests import request_of
+from coordinator.engine.resting import PlannedPoll, Rest
 from coordinator.engine.world import World
 from coordinator.failpoints import Failpoint
 from coordinator.participants.call import Call as Request
@@ -52,19 +54,30 @@ class Dispatcher:
         world: World,
         give: Callable[[Input | None], None],
         now_ns: Callable[[], int],
+        rest: Rest | None = None,
     ) -> None:
+        kept = rest or Rest()
         self._program = program
         self._world = world
         self._give = give
         self._now_ns = now_ns
         self._made: set[Call] = set()
         """The calls that were made and whose outcome is not recorded: none of them is made twice."""
-        self._polling: dict[Poll, _Polling] = {}
-        self._hastened: set[str] = set()
+        self._in_flight = 0
+        """Calls and polls that were made and have not come back, also those that nobody waits for any more."""
+        self._polling = {each.poll: _Polling(each.due_ns, each.every_ns) for each in kept.polls}
+        self._hastened = set(kept.hastened)
         """The steps whose next poll is due now, because there may be news."""
         self._timer: asyncio.TimerHandle | None = None
-        self.polled_until_ns: dict[str, int] = {}
+        self.wake_ns: int | None = None
+        """When to look again if nothing happens before; None where only an input helps."""
+        self.polled_until_ns = dict(kept.polled_until_ns)
         """The steps of which a poll of Execute may still be at work, and until when (G8)."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call or a poll is in flight."""
+        return self._in_flight > 0
 
     def dispatch(self, saga: Saga, wanted: Outstanding, now_ns: int, *, news: bool = False) -> None:
         """Make the calls that were not made yet, poll what is due, and wake up in time.
@@ -73,7 +86,8 @@ class Dispatcher:
         """
         self.call(saga, wanted.calls, now_ns)
         next_poll_ns = None if news else self._poll_what_is_due(saga, wanted.polls, now_ns)
-        self._wake_at(earliest(wanted.wake_ns, next_poll_ns), now_ns)
+        self.wake_ns = earliest(wanted.wake_ns, next_poll_ns)
+        self.look_at(self.wake_ns, now_ns)
 
     def call(self, saga: Saga, calls: Sequence[Call], now_ns: int) -> None:
         """Make the calls that were not made yet."""
@@ -83,20 +97,33 @@ class Dispatcher:
                 timeout_ns = max(call.deadline_ns - now_ns, 0)
                 request = request_of(saga, self._program, call.step, call.operation, call.attempt, timeout_ns)
                 self._made.add(call)
+                self._in_flight += 1
                 self._world.tasks.spawn(self._call(call, request))
 
     def hasten(self, step: str) -> None:
         """Poll the step at the next look, whenever it is due."""
         self._hastened.add(step)
 
-    def rest(self) -> None:
-        """Look no more by itself. What is in flight comes back."""
-        self._wake_at(None, 0)
+    def look_no_more(self) -> None:
+        """Ask for no other look. What is in flight comes back."""
+        self.look_at(None, 0)
+
+    def rest(self, skew_ns: int, now_ns: int) -> Rest:
+        """Look no more, and say what is to be kept until the saga is driven again. Nothing must be in flight."""
+        self.look_no_more()
+        return Rest(
+            wake_ns=None if self.wake_ns is None else self.wake_ns - skew_ns,
+            skew_ns=skew_ns,
+            polls=tuple(PlannedPoll(poll, each.due_ns, each.every_ns) for poll, each in self._polling.items()),
+            polled_until_ns=tuple((step, ns) for step, ns in self.polled_until_ns.items() if ns > now_ns),
+            hastened=tuple(self._hastened),
+        )
 
     # --- Calls ---
 
     async def _call(self, call: Call, request: Request) -> None:
         reply = await self._ask(request, Failpoint.DISPATCH_BEFORE_CALL, Failpoint.DISPATCH_AFTER_REPLY)
+        self._in_flight -= 1
         self._give(Replied(call.step, call.operation, call.attempt, reply, self._world.jitter()))
 
     async def _ask(self, request: Request, before: Failpoint, after: Failpoint) -> Reply:
@@ -132,10 +159,12 @@ class Dispatcher:
         before_ns = self.polled_until_ns.get(poll.step, 0)
         if poll.operation == OPERATION_EXECUTE:
             self.polled_until_ns[poll.step] = max(before_ns, now_ns + poll.timeout_ns)
+        self._in_flight += 1
         self._world.tasks.spawn(self._poll(poll, request, before_ns))
 
     async def _poll(self, poll: Poll, request: Request, before_ns: int) -> None:
         reply = await self._ask(request, Failpoint.POLL_BEFORE_CALL, Failpoint.POLL_AFTER_REPLY)
+        self._in_flight -= 1
         if poll.operation == OPERATION_EXECUTE and (not isinstance(reply, Unknown) or reply.answered):
             self.polled_until_ns[poll.step] = before_ns  # an earlier poll that nobody answered still counts
         polling = self._polling.get(poll)
@@ -148,12 +177,13 @@ class Dispatcher:
 
     # --- The timer ---
 
-    def _wake_at(self, wake_ns: int | None, now_ns: int) -> None:
+    def look_at(self, instant_ns: int | None, now_ns: int) -> None:
+        """Ask for another look at that instant, and at none that was said before."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if wake_ns is not None:
-            delay_s = max(wake_ns - now_ns, 0) / limits.SECOND_NS
+        if instant_ns is not None:
+            delay_s = max(instant_ns - now_ns, 0) / limits.SECOND_NS
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._give, None)
 
 

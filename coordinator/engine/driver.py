@@ -29,13 +29,14 @@ from coordinator.core import limits, retry
 from coordinator.core.definition import BUILT_IN
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import Input
-from coordinator.core.outstanding import outstanding
+from coordinator.core.outstanding import Outstanding
 from coordinator.core.state import IllegalEvent, Saga, fold
 from coordinator.core.turn import record, turn
 from coordinator.engine.dispatch import Dispatcher
 from coordinator.engine.errors import SequenceMismatch
 from coordinator.engine.index import index_of, listed
 from coordinator.engine.loaded import LoadedDefinition
+from coordinator.engine.resting import Rest
 from coordinator.engine.transitions import log_transitions
 from coordinator.engine.world import World
 from coordinator.failpoints import Failpoint
@@ -62,6 +63,8 @@ class _Item:
     expected_sequence: int = 0
     refusal: Exception | None = None
     """Why it was not taken in; told only when what it follows from is durable (G1)."""
+    is_taken_in: bool = False
+    """The turn that it leads to was taken, and is durable."""
 
     def settle(self, error: Exception | None = None) -> None:
         """Tell who asked."""
@@ -80,29 +83,36 @@ class Owner(Protocol):
     def gone(self, driver: Driver) -> None:
         """The driver is not needed any more; said once."""
 
+    def rests(self, driver: Driver, rest: Rest) -> None:
+        """The driver is gone because its saga only waits: `rest` says until when, and what to give its next driver."""
+
+    def keys_settled(self, saga_id: str, given: Input) -> None:
+        """The saga holds the exclusive keys that it asked for, or never will."""
+
     def tell_parent(self, parent: ParentStep) -> None:
         """There is news of the saga that runs as that step."""
 
 
 class Driver:
-    """Drives one saga, on one event loop."""
+    """Drives one saga, on one event loop. `rest` is what was kept of it since its last driver on this coordinator."""
 
-    def __init__(self, saga: Saga, definition: LoadedDefinition, world: World, owner: Owner) -> None:
+    def __init__(
+        self, saga: Saga, definition: LoadedDefinition, world: World, owner: Owner, rest: Rest | None = None
+    ) -> None:
         self.saga_id = saga.saga_id
         self._saga = saga
         self._definition = definition
         self._world = world
         self._owner = owner
-        self._dispatcher = Dispatcher(definition.program, world, self.give, self._now_ns)
+        self._dispatcher = Dispatcher(definition.program, world, self.give, self._now_ns, rest)
         # A clock that was set back while nobody ran must not hold the saga at its last event.
-        self._skew_ns = max(0, saga.last_time_ns - world.clock.now_ns())
-        self._looked_ns = saga.last_time_ns
-        """The instant up to which everything that is due has been done."""
+        self._skew_ns = max(0, saga.last_time_ns - world.clock.now_ns()) if rest is None else rest.skew_ns
+        self._wanted = Outstanding()
+        """What must be under way, as of the last turn: what has become due since is woken up for, not passed over."""
         self._listed = listed(saga)
         self._told_parent = _news(saga)
-        for index in saga.active:  # while nobody drove it, its children may have come to an end
-            if saga.plan.steps[index].participant == BUILT_IN:
-                self._dispatcher.hasten(saga.plan.steps[index].name)
+        if rest is None:
+            self._look_at_children()
         self._inbox: list[_Item] = []
         self._readers: list[Callable[[Exception | None], None]] = []
         self._troubles = 0
@@ -110,7 +120,18 @@ class Driver:
         self._draining = False
         self._stopped = False
 
+    def _look_at_children(self) -> None:
+        """While nobody drove the saga they may have come to an end, and told nobody."""
+        for index in self._saga.active:
+            if self._saga.plan.steps[index].participant == BUILT_IN:
+                self._dispatcher.hasten(self._saga.plan.steps[index].name)
+
     # --- What others ask of it ---
+
+    def begin(self, wanted: Outstanding) -> None:
+        """Bring under way what the saga's first turn wants, which is durable."""
+        self._wanted = wanted
+        self._put(_Item(None, is_taken_in=True))
 
     def give(self, given: Input | None) -> None:
         """Take an input in, or only look again, as soon as what is under way is durable."""
@@ -156,14 +177,14 @@ class Driver:
     def drain(self) -> None:
         """Decide on nothing more; what is in flight is still recorded when it comes back."""
         self._draining = True
-        self._dispatcher.rest()
+        self._dispatcher.look_no_more()
 
     def stop(self) -> None:
         """Drive no longer. What is durable stays; whoever waits is sent away."""
         if self._stopped:
             return
         self._stopped = True
-        self._dispatcher.rest()
+        self._dispatcher.look_no_more()
         self._ask_for_keys(wanted=False)
         for item in self._inbox:
             item.settle(Stopped())
@@ -208,9 +229,11 @@ class Driver:
 
     def _turns(self, items: Sequence[_Item]) -> list[SagaEvent]:
         """Take the inputs in, one after the other; what they lead to is one append."""
-        now_ns = self._looked_ns = self._now_ns()
+        now_ns = self._now_ns()
         events: list[SagaEvent] = []
         for item in items:
+            if item.is_taken_in:
+                continue
             try:
                 self._expect(item.expected_sequence)
                 events += self._turn(item.given, now_ns)
@@ -223,10 +246,14 @@ class Driver:
         if sequence and sequence != self._saga.last_sequence:
             raise SequenceMismatch(self.saga_id, sequence, self._saga.last_sequence)
 
-    def _turn(self, given: Input | None, now_ns: int) -> list[SagaEvent]:
+    def _turn(self, given: Input | None, now_ns: int) -> Sequence[SagaEvent]:
+        polled_until_ns = self._dispatcher.polled_until_ns
         if self._draining:
-            return record(self._saga, given, now_ns, self._dispatcher.polled_until_ns)
-        return turn(self._saga, given, now_ns, self._definition.oracle, self._dispatcher.polled_until_ns)
+            taken = record(self._saga, given, now_ns, polled_until_ns)
+        else:
+            taken = turn(self._saga, given, now_ns, self._definition.oracle, polled_until_ns)
+        self._wanted = taken.wanted
+        return taken.events
 
     async def _append(self, events: Sequence[SagaEvent]) -> None:
         if not events:
@@ -259,24 +286,47 @@ class Driver:
     def _tell(self, events: Sequence[SagaEvent]) -> None:
         log_transitions(self._saga, events)
         self._world.changes.publish(self.saga_id)
+        if self._saga.stands:
+            self._world.changes.publish_standing(self._saga)
         if self._saga.parent is not None and (news := _news(self._saga)) != self._told_parent:
             self._told_parent = news
             self._owner.tell_parent(self._saga.parent)
 
     def _dispatch(self) -> None:
-        # As of the turn, not of now: what has become due since is woken up for, and not passed over.
-        wanted = outstanding(self._saga, self._looked_ns, self._dispatcher.polled_until_ns)
         if self._draining:  # an attempt that is journaled and never made would be lost, and have spent its budget
-            self._dispatcher.call(self._saga, wanted.calls, self._now_ns())
+            self._dispatcher.call(self._saga, self._wanted.calls, self._now_ns())
         else:
-            self._dispatcher.dispatch(self._saga, wanted, self._now_ns(), news=bool(self._inbox))
-            self._ask_for_keys(wanted=wanted.keys)
+            self._dispatcher.dispatch(self._saga, self._wanted, self._now_ns(), news=bool(self._inbox))
+            self._ask_for_keys(wanted=self._wanted.keys)
+            if not self._inbox:
+                self._rest_if_it_waits()
+
+    def _rest_if_it_waits(self) -> None:
+        """Let go of a saga that has been quiet for a while, and will be: it is read back when it is due or asked for.
+
+        Before its start nothing is expected, so that while is not waited for.
+        """
+        if self._dispatcher.busy:
+            return
+        now_ns, wake_ns = self._now_ns(), self._dispatcher.wake_ns
+        long_ns = self._world.rest_after_ns * (1 + self._saga.last_sequence // limits.REST_EVENTS)
+        if wake_ns is not None and wake_ns - now_ns < long_ns:
+            return
+        quiet_ns = self._saga.last_time_ns + long_ns
+        if now_ns < quiet_ns and not self._before_its_start(now_ns):
+            self._dispatcher.look_at(quiet_ns, now_ns)
+            return
+        self._stopped = True
+        self._owner.rests(self, self._dispatcher.rest(self._skew_ns, now_ns))
+
+    def _before_its_start(self, now_ns: int) -> bool:
+        return self._saga.state == SAGA_STATE_PENDING and self._saga.start_ns > now_ns
 
     def _ask_for_keys(self, *, wanted: bool) -> None:
         if not self._saga.exclusive_keys:
             return
         if wanted:
-            self._world.exclusion.want(self._saga, self.give)
+            self._world.exclusion.want(self._saga, self._owner.keys_settled)
         elif self._saga.state == SAGA_STATE_PENDING:
             self._world.exclusion.forgo(self._saga)
         else:
@@ -320,7 +370,9 @@ class Driver:
             with suppress(SagaNotFound):
                 await self._insist(lambda: self._world.journal.quarantine(self.saga_id, reason))
         finally:
-            self._world.changes.publish(self.saga_id)
+            self._world.changes.disturb(self.saga_id)
+            if self._saga.parent is not None:
+                self._owner.tell_parent(self._saga.parent)
             self.stop()
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

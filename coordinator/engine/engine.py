@@ -1,15 +1,15 @@
-"""The engine: starts sagas, finds who drives one, takes up what a stopped coordinator left, and stops in good order.
+"""The engine: what can be asked of a coordinator, from a saga's start on, and the coordinator's own life.
 
-Drivers exist for unfinished sagas only. Whatever concerns a saga that nobody drives is read from the journal. This
-module must not decide what a saga does next; that is the core's, and the drivers'.
+Whatever changes an unfinished saga goes to its driver; a saga that nobody drives is read from the journal. This module
+must not decide what a saga does next; that is the core's, and the drivers'.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias, TypeVar
 
@@ -26,7 +26,6 @@ from coordinator.core.inputs import (
     Done,
     Input,
     PauseRequested,
-    Recovered,
     Refused,
     Reported,
     ResolveRequested,
@@ -34,41 +33,39 @@ from coordinator.core.inputs import (
     RetryRequested,
     Unknown,
 )
-from coordinator.core.instants import to_timestamp
+from coordinator.core.instants import put_instant
 from coordinator.core.keys import Blocked
-from coordinator.core.state import ENDED, IllegalEvent, Saga, apply, fold, state_after
-from coordinator.core.turn import turn
-from coordinator.dataflow.pinned import UnreadableDefinitionError
+from coordinator.core.state import ENDED, Saga, apply, state_after
+from coordinator.core.turn import Turn, turn
 from coordinator.engine import admission
 from coordinator.engine.children import Children, WithChildren
 from coordinator.engine.definitions import Definitions
-from coordinator.engine.driver import Driver, Stopped
+from coordinator.engine.driver import Stopped
+from coordinator.engine.drivers import FAILED, STANDING, Drivers, States
 from coordinator.engine.errors import (
     DefinitionDeprecated,
-    DefinitionNotFound,
     EngineError,
     InvalidRequest,
     OverLimit,
+    Overloaded,
     SagaRetired,
     SequenceMismatch,
     ShuttingDown,
     StartedDifferently,
 )
-from coordinator.engine.index import index_of
 from coordinator.engine.loaded import LoadedDefinition
+from coordinator.engine.loading import Loading
 from coordinator.engine.requests import operation_of
-from coordinator.engine.transitions import log_transitions
 from coordinator.engine.world import World
 from coordinator.failpoints import Failpoint
 from coordinator.journal.errors import JournalError, JournalUnavailable, SagaExists, SagaNotFound, UnreadableSaga
-from coordinator.journal.port import Append, Page, SagaCursor, SagaIndex
+from coordinator.journal.port import Page, SagaCursor, SagaIndex
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.event_pb2 import (
     RESOLUTION_COMPENSATED,
     RESOLUTION_COMPLETED,
     RESOLUTION_CONFIRMED,
     RESOLUTION_NO_EFFECT,
-    ParentStep,
     SagaCreated,
     SagaEvent,
 )
@@ -77,7 +74,6 @@ from saga.v1.types_pb2 import (
     OPERATION_EXECUTE,
     SAGA_STATE_COMPENSATED,
     SAGA_STATE_COMPLETED,
-    SAGA_STATE_FAILED,
     SAGA_STATE_UNSPECIFIED,
     SagaState,
 )
@@ -105,12 +101,14 @@ class Engine:
     ) -> None:
         self.definitions = definitions
         self.children = Children(self, definitions, world.clock, world.new_uid)
-        self._world = world = replace(world, caller=WithChildren(world.caller, self.children))
+        own_children = Children(self, definitions, world.clock, world.new_uid, limits.OWN_CHILD_POLL_MAX_NS)
+        self._world = world = replace(world, caller=WithChildren(world.caller, own_children))
         self._journal = world.journal
         self._unfinished_max = unfinished_max
-        self._drivers: dict[str, Driver] = {}
-        self._taking_up: dict[str, asyncio.Future[None]] = {}
-        self._draining = False
+        self._loading = Loading(world.journal, definitions)
+        self._drivers = Drivers(world, self._loading)
+        self.stopping: Final = asyncio.Event()
+        """Set once nothing new is taken."""
 
     # --- Starting ---
 
@@ -124,6 +122,8 @@ class Engine:
             versions = await self.definitions.action_versions(definition)
             uid = self._world.new_uid(self._world.clock.now_ns())
             created = admission.created(request, definition, uid, versions)
+        except Overloaded:  # whether it was started before is not looked up: that would be more to do
+            raise
         except EngineError:
             if request.saga_id and await self._is_the_same(request):
                 return Started(request.saga_id, created=False)
@@ -142,15 +142,18 @@ class Engine:
         self, saga_id: str, definition: LoadedDefinition, created: SagaCreated, given: Input | None = None
     ) -> None:
         """Begin a saga with its first event, and take an input in at once; returns when that is durable. SagaExists."""
-        if self._draining:
+        if self._drivers.draining:
             raise ShuttingDown
         now_ns = self._world.clock.now_ns()
         saga = Saga(saga_id, definition.plan)
-        first = SagaEvent(saga_id=saga_id, sequence=1, time=to_timestamp(now_ns), saga_created=created)
+        first = SagaEvent(saga_id=saga_id, sequence=1)
+        put_instant(first.time, now_ns)
+        first.saga_created.CopyFrom(created)
         apply(saga, first)
-        events = [first, *turn(saga, given, now_ns, definition.oracle)]
+        taken = turn(saga, given, now_ns, definition.oracle)
+        begun = Turn([first, *taken.events], taken.wanted)
         # In a task of its own: a caller that is gone must not leave a saga behind that nobody drives.
-        creating = self._world.tasks.spawn(self._create(saga, events, definition))
+        creating = self._world.tasks.spawn(self._drivers.begin(saga, begun, definition))
         creating.add_done_callback(_seen)
         await asyncio.shield(creating)
 
@@ -161,26 +164,21 @@ class Engine:
             raise OverLimit(message, limits.ADMISSION_RETRY_AFTER_NS)
 
     async def _admit(self, request: StartSagaRequest) -> LoadedDefinition:
-        if self._draining:
+        if self._drivers.draining:
             raise ShuttingDown
         self.demand_room()
         definition = await self.definitions.newest(request.definition, request.version)
         if definition.stored.deprecated:
             raise DefinitionDeprecated(request.definition, definition.stored.version)
+        self._demand_pace(definition)
         return definition
 
-    async def _create(self, saga: Saga, events: Sequence[SagaEvent], definition: LoadedDefinition) -> None:
-        await self._until_free(saga.saga_id)
-        with self._taking(saga.saga_id):
-            try:
-                await _reach(Failpoint.START_BEFORE_APPEND, saga.saga_id)
-                await self._journal.append(Append(saga.saga_id, events, index_of(saga)))
-                await _reach(Failpoint.START_AFTER_APPEND, saga.saga_id)
-            except JournalUnavailable:
-                self._world.tasks.spawn(self._take_up_when_possible(saga.saga_id))  # it may be durable all the same
-                raise
-            log_transitions(saga, events)
-            self._add(Driver(saga, definition, self._world, self)).give(None)
+    def _demand_pace(self, definition: LoadedDefinition) -> None:
+        """Overloaded where a participant that the saga needs cannot keep up; sagas that do not need it are taken."""
+        for name in definition.plan.participants:
+            behind_s = self._world.behind_s(name)
+            if behind_s * limits.SECOND_NS > limits.BEHIND_MAX_NS:
+                raise Overloaded(f"calls to `{name}` have waited {behind_s:.1f} s for a place")
 
     async def _is_the_same(self, request: StartSagaRequest) -> bool:
         """Whether a saga of that id was started with this request; False where there is none.
@@ -199,7 +197,7 @@ class Engine:
         if admission.digest(request, definition) != saga.request_digest:
             raise StartedDifferently(request.saga_id)
         if not saga.ended:
-            await self._driver(request.saga_id)
+            await self._drivers.see_to(request.saga_id)
         return True
 
     # --- For sagas that run as steps of others ---
@@ -218,12 +216,12 @@ class Engine:
 
     async def tell(self, saga_id: str, given: Input) -> None:
         """Have a saga take in the word of its parent, also one that has ended. Forbidden, SagaNotFound."""
-        await self._ask(saga_id, given, 0, also=_STANDING)
+        await self._ask(saga_id, given, 0, also=STANDING)
 
     def tell_with_keys(self, saga: Saga, given: Input) -> None:
         """Have a saga that has ended take in the word of its parent, once it holds its exclusive keys again."""
 
-        def tell(_granted: Input) -> None:
+        def tell(_saga_id: str, _granted: Input) -> None:
             self._world.tasks.spawn(self._tell_when_possible(saga.saga_id, given))
 
         self._world.exclusion.want_again(saga, tell, self._world.clock.now_ns())
@@ -231,12 +229,6 @@ class Engine:
     async def _tell_when_possible(self, saga_id: str, given: Input) -> None:
         with suppress(EngineError, JournalError, Forbidden):  # its parent asks again
             await self.tell(saga_id, given)
-
-    def tell_parent(self, parent: ParentStep) -> None:
-        """There is news of the saga that runs as that step."""
-        driver = self._drivers.get(parent.saga_id)
-        if driver is not None:
-            driver.hasten(parent.step)
 
     def blocked(self, saga_id: str) -> list[Blocked]:
         """The exclusive keys that the saga waits for."""
@@ -246,7 +238,7 @@ class Engine:
 
     async def read(self, saga_id: str, look: Callable[[Saga], T]) -> T:
         """What `look` sees of a saga; everything that it sees is durable (G1). SagaNotFound, UnreadableSaga."""
-        while (driver := self._drivers.get(saga_id)) is not None:
+        while (driver := self._drivers.driving(saga_id)) is not None:
             try:
                 return await driver.read(look)
             except Stopped:
@@ -256,28 +248,37 @@ class Engine:
             raise SagaNotFound(saga_id)
         if index.quarantined and index.failure is not None:
             raise UnreadableSaga(saga_id, index.failure.message)
-        saga, _ = await self._fold(index)
+        saga, _ = await self._loading.one(index)
         return look(saga)
 
     async def wait(self, saga_id: str, timeout_s: float) -> bool:
         """Wait until the saga stands COMPLETED, COMPENSATED or FAILED; False where the time is over before.
 
-        SagaNotFound; ShuttingDown where the coordinator stops first.
+        Errors as `look_when_standing`, but a saga that cannot be read is shown as FAILED.
         """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
-        with self._world.changes.follow(saga_id) as changed:
-            while True:
-                changed.clear()
-                if await self._stands(saga_id):
-                    return True
-                if self._draining:
+        try:
+            return await self.look_when_standing(saga_id, lambda _saga: True, timeout_s) is not None
+        except UnreadableSaga:
+            return True
+
+    async def look_when_standing(self, saga_id: str, look: Callable[[Saga], T], timeout_s: float) -> T | None:
+        """What `look` sees of the saga once it stands COMPLETED, COMPENSATED or FAILED; None where the time is over.
+
+        SagaNotFound, UnreadableSaga; ShuttingDown where the coordinator stops first.
+        """
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            with self._world.changes.await_standing(saga_id, look) as standing:
+                seen = await self.read(saga_id, lambda saga: [look(saga)] if saga.stands else [])
+                if not seen and self._drivers.draining:
                     raise ShuttingDown
                 try:
                     async with asyncio.timeout_at(until):
-                        await changed.wait()
+                        seen = seen or await standing
                 except TimeoutError:
-                    return False
+                    return None
+            if seen:
+                return seen[0]
 
     async def watch(
         self, saga_id: str, after_sequence: int
@@ -301,22 +302,9 @@ class Engine:
                 if state in ENDED and len(events) < limits.WATCH_BUFFER_EVENTS:  # a child that completed may go back
                     return
                 if not events:
-                    if self._draining:
+                    if self._drivers.draining:
                         raise ShuttingDown
                     await changed.wait()
-
-    async def _stands(self, saga_id: str) -> bool:
-        try:
-            return await self.read(saga_id, lambda saga: saga.ended or saga.state == SAGA_STATE_FAILED)
-        except UnreadableSaga:
-            return True  # it is shown as FAILED
-
-    async def _fold(self, index: SagaIndex) -> tuple[Saga, LoadedDefinition]:
-        """The saga as the journal has it."""
-        with _readable(index.saga_id):
-            definition = await self.definitions.pinned(index.definition, index.version)
-            events = await self._journal.read(index.saga_id)
-            return fold(Saga(index.saga_id, definition.plan), events), definition
 
     # --- Steering ---
 
@@ -328,7 +316,7 @@ class Engine:
         """Do as an operator asks; also to a saga that stands FAILED. Errors as `cancel`."""
         if isinstance(request, ResolveRequested):
             await self._demand_agreement(saga_id, request)
-        await self._ask(saga_id, request, expected_sequence, also=_FAILED)
+        await self._ask(saga_id, request, expected_sequence, also=FAILED)
 
     async def preview(
         self, saga_id: str, request: Steering, look: Callable[[Saga], T], expected_sequence: int = 0
@@ -337,7 +325,7 @@ class Engine:
         index = await self._journal.find(saga_id)
         if index is None:
             raise SagaNotFound(saga_id)
-        saga, definition = await self._fold(index)
+        saga, definition = await self._loading.one(index)
         if expected_sequence and saga.last_sequence != expected_sequence:
             raise SequenceMismatch(saga_id, expected_sequence, saga.last_sequence)
         if isinstance(request, ResolveRequested):
@@ -389,10 +377,10 @@ class Engine:
             expected = f"a `{definition.program.output_type(step)}`"
             raise InvalidRequest([Problem("completed.output", objection, expected)])
 
-    async def _ask(self, saga_id: str, given: Input, expected_sequence: int, *, also: _States = frozenset()) -> None:
-        if self._draining:
+    async def _ask(self, saga_id: str, given: Input, expected_sequence: int, *, also: States = frozenset()) -> None:
+        if self._drivers.draining:
             raise ShuttingDown
-        while (driver := await self._driver(saga_id, also=also)) is not None:
+        while (driver := await self._drivers.find(saga_id, also=also)) is not None:
             await _reach(Failpoint.ASK_BEFORE, saga_id)
             try:
                 await driver.ask(given, expected_sequence)
@@ -404,79 +392,6 @@ class Engine:
         if decide(saga, given, self._world.clock.now_ns()):  # of a saga that nobody has to drive it is mostly Forbidden
             raise ShuttingDown
 
-    # --- Who drives which saga ---
-
-    async def _driver(self, saga_id: str, *, also: _States = frozenset()) -> Driver | None:
-        """Who drives the saga; somebody is found where nobody does.
-
-        None where it stands, having ended or FAILED, in another state than those of `also`.
-        """
-        await self._until_free(saga_id)
-        driver = self._drivers.get(saga_id)
-        return driver if driver is not None else await self._take_up(saga_id, also)
-
-    async def _take_up(self, saga_id: str, also: _States) -> Driver | None:
-        with self._taking(saga_id):
-            index = await self._journal.find(saga_id)
-            if index is None:
-                raise SagaNotFound(saga_id)
-            stands = index.state in _STANDING
-            if (stands and (index.quarantined or index.state not in also)) or self._draining:
-                return None
-            try:
-                driver = await self._driver_of(index)
-            except UnreadableSaga as error:
-                log.error("a saga is set aside: %s", error)  # the error says all there is to say
-                await self._journal.quarantine(saga_id, error.reason)
-                self._world.changes.publish(saga_id)
-                return None
-            if not stands:
-                await _reach(Failpoint.RECOVERY_BEFORE_LOST, saga_id)
-                driver.give(Recovered())
-            return self._add(driver)
-
-    async def _driver_of(self, index: SagaIndex) -> Driver:
-        saga, definition = await self._fold(index)
-        with _readable(index.saga_id):
-            return Driver(saga, definition, self._world, self)
-
-    async def _take_up_when_possible(self, saga_id: str) -> bool:
-        """Find somebody to drive the saga, however long the journal cannot be used; False where nobody has to."""
-        async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
-            with attempt:
-                await _reach(Failpoint.RECOVERY_BEFORE_SAGA, saga_id)
-                try:
-                    return await self._driver(saga_id) is not None
-                except SagaNotFound:
-                    return False
-        raise AssertionError("tenacity retries without end")
-
-    async def _until_free(self, saga_id: str) -> None:
-        """Wait while somebody else finds a driver for the saga."""
-        while (taking_up := self._taking_up.get(saga_id)) is not None:
-            await asyncio.shield(taking_up)
-
-    @contextmanager
-    def _taking(self, saga_id: str) -> Iterator[None]:
-        """Nobody else finds a driver for the saga meanwhile."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._taking_up[saga_id] = done
-        try:
-            yield
-        finally:
-            del self._taking_up[saga_id]
-            done.set_result(None)
-
-    def _add(self, driver: Driver) -> Driver:
-        self._drivers[driver.saga_id] = driver
-        if self._draining:
-            driver.drain()
-        return driver
-
-    def gone(self, driver: Driver) -> None:
-        """The driver is not needed any more."""
-        self._drivers.pop(driver.saga_id, None)
-
     # --- The engine's own life ---
 
     async def open(self) -> None:
@@ -487,23 +402,21 @@ class Engine:
                 await self._world.exclusion.restore(self._journal, self._world.clock.now_ns())
 
     async def recover(self) -> int:
-        """Take up every saga that a stopped coordinator left unfinished; returns how many.
+        """Have every saga driven that a stopped coordinator left unfinished; returns how many it left.
 
         Others can be started meanwhile; a saga that somebody asks for is taken up first. One that cannot be read is set
         aside, and the others go on (rule 11).
         """
-        taken_up = 0
+        count = 0
         after: SagaCursor | None = None
-        while not self._draining:
+        while not self._drivers.draining:
             page = await self._unfinished_page(after)
-            for batch in _batches(page.items, limits.RECOVERY_CONCURRENCY):
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._take_up_when_possible(index.saga_id)) for index in batch]
-                taken_up += sum(task.result() for task in tasks)
+            count += sum(map(self._drivers.take_up_later, page.items))
             after = page.next
             if after is None:
                 break
-        return taken_up
+        await self._drivers.caught_up()
+        return count
 
     async def _unfinished_page(self, after: SagaCursor | None) -> Page[SagaIndex, SagaCursor]:
         async for attempt in AsyncRetrying(retry=retry_if_exception_type(JournalUnavailable), wait=_WAIT_FOR_JOURNAL):
@@ -514,11 +427,10 @@ class Engine:
 
     async def drain(self, timeout_s: float) -> bool:
         """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
-        self._draining = True
+        self._drivers.drain()
+        self.stopping.set()
         self._world.exclusion.close()
-        self._world.changes.publish_all()
-        for driver in list(self._drivers.values()):
-            driver.drain()
+        self._world.changes.disturb_all()
         await failpoints.reached(Failpoint.DRAIN_BEGIN)
         drained = await self._world.tasks.join(timeout_s)
         await failpoints.reached(Failpoint.DRAIN_END)
@@ -526,21 +438,21 @@ class Engine:
 
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
-        self._draining = True
+        self.stopping.set()
         self._world.exclusion.close()
-        for driver in list(self._drivers.values()):
-            driver.stop()
+        self._drivers.stop()
         await self._world.tasks.cancel()
 
     @property
     def unfinished(self) -> int:
-        """How many sagas are driven now, or are about to be."""
-        return len(self._drivers) + len(self._taking_up)
+        """How many sagas are driven, rest, or are about to be."""
+        return len(self._drivers)
 
+    @property
+    def resting(self) -> int:
+        """How many of them rest: nothing of them is kept in memory but when to look at them."""
+        return self._drivers.resting
 
-_FAILED: Final[_States] = frozenset((SAGA_STATE_FAILED,))
-_STANDING: Final[_States] = ENDED | _FAILED
-"""Where a saga is that nobody has to drive."""
 
 _AGREES: Final = {
     RESOLUTION_COMPLETED: SAGA_STATE_COMPLETED,
@@ -550,7 +462,7 @@ _AGREES: Final = {
 }
 """Where a child stands of which an operator states that."""
 
-_WAIT_FOR_JOURNAL = wait_exponential(multiplier=0.05, max=5)
+_WAIT_FOR_JOURNAL: Final = wait_exponential(multiplier=0.05, max=5)
 
 
 def _seen(task: asyncio.Task[None]) -> None:
@@ -565,22 +477,3 @@ def _reach(point: Failpoint, saga_id: str) -> Awaitable[None]:
 
 def _itself(saga: Saga) -> Saga:
     return saga
-
-
-@contextmanager
-def _readable(saga_id: str) -> Iterator[None]:
-    """Whatever goes wrong inside means that this saga cannot be read, and concerns no other (rule 11)."""
-    try:
-        yield
-    except JournalError:
-        raise
-    except (DefinitionNotFound, UnreadableDefinitionError, IllegalEvent) as error:
-        raise UnreadableSaga(saga_id, str(error)) from error
-    except Exception as error:
-        log.exception("saga %s cannot be read", saga_id)
-        raise UnreadableSaga(saga_id, "the coordinator failed to read it; its log has the details") from error
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

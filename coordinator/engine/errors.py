@@ -11,6 +11,7 @@
     ├── SagaRetired           the id was taken by a saga that has ended and was retired (rule 10)
     ├── SequenceMismatch      the saga has moved on since the caller looked
     ├── OverLimit             a limit is reached; says when to come back (G14)
+    │   └── Overloaded        there is more to do than can be done
     └── ShuttingDown          the coordinator takes nothing new
 
 What the saga's state forbids is the core's `Forbidden`; what the journal cannot do is a `JournalError`. `api.status`
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from coordinator.core import limits
 from coordinator.core.definition import Problem
 
 
@@ -104,6 +106,14 @@ class OverLimit(EngineError):
     def __init__(self, message: str, retry_after_ns: int) -> None:
         super().__init__(message)
         self.retry_after_ns = retry_after_ns
+
+
+class Overloaded(OverLimit):
+    """There is more to do than can be done; `behind` says what has been waiting for how long."""
+
+    def __init__(self, behind: str) -> None:
+        message = f"{behind}: no more sagas are taken until that is worked off"
+        super().__init__(message, limits.ADMISSION_RETRY_AFTER_NS)
 
 
 class ShuttingDown(EngineError):

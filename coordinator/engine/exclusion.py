@@ -10,6 +10,7 @@ This module must not decide whose turn it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from coordinator.core import limits
 from coordinator.core.inputs import Input, KeysGranted, KeysRefused
@@ -18,13 +19,16 @@ from coordinator.core.state import Saga
 from coordinator.journal.port import JournalReader, SagaCursor, SagaIndex
 from saga.v1.types_pb2 import SAGA_STATE_PENDING
 
+Tell: TypeAlias = Callable[[str, Input], None]
+"""Takes a saga's id and what has become of its claim. One serves all that wait: none of them need be driven."""
+
 
 class Exclusion:
     """The exclusive keys of one coordinator."""
 
     def __init__(self) -> None:
         self._keys = Keys()
-        self._waiting: dict[str, Callable[[Input], None]] = {}
+        self._waiting: dict[str, Tell] = {}
         """Whom to tell of a saga that has not started yet."""
 
     async def restore(self, journal: JournalReader, now_ns: int) -> None:
@@ -54,8 +58,11 @@ class Exclusion:
         elif index.start_time_ns <= now_ns and not index.paused:
             self._keys.claim(Claim(index.saga_id, owner, index.exclusive_keys, index.start_time_ns))
 
-    def want(self, saga: Saga, tell: Callable[[Input], None]) -> None:
-        """The saga could start: `tell` is called when its turn has come, at once or later, or never would."""
+    def want(self, saga: Saga, tell: Tell) -> None:
+        """The saga could start: `tell` is called when its turn has come, at once or later, or never would.
+
+        Again where it was told already has it told again.
+        """
         self._waiting[saga.saga_id] = tell
         self._announce(self._keys.claim(Claim(saga.saga_id, saga.root_saga_id, saga.exclusive_keys, saga.start_ns)))
 
@@ -73,7 +80,7 @@ class Exclusion:
         self._waiting.pop(saga.saga_id, None)
         self._announce(self._keys.end(saga.saga_id, saga.root_saga_id))
 
-    def want_again(self, saga: Saga, tell: Callable[[Input], None], now_ns: int) -> None:
+    def want_again(self, saga: Saga, tell: Tell, now_ns: int) -> None:
         """A saga that has ended has to go back: `tell` is called when it holds its keys again, at once or later.
 
         Only a child whose parent is on another coordinator ever waits: of all others the root still holds them.
@@ -94,4 +101,4 @@ class Exclusion:
         for verdict in verdicts:
             tell = self._waiting.get(verdict.saga_id)
             if tell is not None:
-                tell(KeysGranted() if verdict.granted else KeysRefused())
+                tell(verdict.saga_id, KeysGranted() if verdict.granted else KeysRefused())

@@ -5,7 +5,7 @@ This module must not decide anything: attempt and deadline are those of the jour
 
 from __future__ import annotations
 
-from coordinator.core.instants import earliest, to_timestamp
+from coordinator.core.instants import earliest, put_instant
 from coordinator.core.state import Saga, StepRecord
 from coordinator.dataflow.program import Program
 from coordinator.participants.call import Call as Request
@@ -64,7 +64,7 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
     told = step.plan.kind != STEP_KIND_PIVOT or step.plan.name in saga.action_versions
     if operation == OPERATION_EXECUTE and not step.plan.forward_only and told:
         deadline_ns = earliest(step.deadline_ns, saga.deadline_ns)
-    return StepContext(
+    context = StepContext(
         saga_id=saga.saga_id,
         definition=saga.plan.name,
         definition_version=saga.plan.version,
@@ -72,9 +72,10 @@ def _context(saga: Saga, step: StepRecord, operation: Operation.ValueType, attem
         action=step.plan.action,
         idempotency_key=idempotency_key(saga, step.plan.name, operation),
         attempt=attempt,
-        deadline=to_timestamp(deadline_ns) if deadline_ns is not None else None,
         labels=saga.labels,
         saga_uid=saga.uid,
         action_version=saga.action_versions.get(step.plan.name, 0),
         kind=step.plan.kind,
     )
+    put_instant(context.deadline, deadline_ns)
+    return context

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from coordinator.core import limits
 from coordinator.core.inputs import Reply
 from coordinator.engine.changes import Changes
 from coordinator.engine.clock import Clock
@@ -63,7 +64,12 @@ class Tasks:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What drivers work with. `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant."""
+    """What drivers work with.
+
+    `jitter` draws a number in [0, 1); `new_uid` names a saga that begins at an instant; a saga rests when nothing has
+    happened for `rest_after_ns`, and nothing will for as long; `behind_s`
+    says for how long calls to a participant have waited for a place.
+    """
 
     journal: Journal
     caller: Caller
@@ -73,3 +79,5 @@ class World:
     jitter: Callable[[], float]
     exclusion: Exclusion = field(default_factory=Exclusion)
     new_uid: Callable[[int], str] = uuid7
+    rest_after_ns: int = limits.REST_AFTER_NS
+    behind_s: Callable[[str], float] = lambda _participant: 0.0

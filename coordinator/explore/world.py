@@ -244,9 +244,9 @@ class World:
         polled = self._polled(state)
         try:
             if stopping:
-                events = record(saga, given, state.now_ns, polled)
+                events = record(saga, given, state.now_ns, polled).events
             else:
-                events = turn(saga, given, state.now_ns, data, polled)
+                events = turn(saga, given, state.now_ns, data, polled).events
         except IllegalEvent as illegal:
             raise Violation("G12", f"the core contradicts itself: {illegal}") from None
         after = State(

@@ -22,6 +22,7 @@ from coordinator.journal.errors import (
     JournalUnavailable,
     SagaExists,
     SagaNotFound,
+    UnreadableSaga,
 )
 from coordinator.journal.health import Health
 from coordinator.journal.port import (
@@ -143,10 +144,16 @@ class MemoryJournal:
     async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
         """Events behind `after_sequence`."""
         await self._turn()
-        bodies = self._saga(saga_id).bodies
-        end = None if limit is None else after_sequence + limit
-        numbered = enumerate(bodies[after_sequence:end], after_sequence + 1)
-        return [decode_event(saga_id, sequence, body) for sequence, body in numbered]
+        return self._events(saga_id, after_sequence, None if limit is None else after_sequence + limit)
+
+    async def read_many(self, saga_ids: Sequence[str]) -> Mapping[str, Sequence[SagaEvent]]:
+        """All events of several sagas."""
+        await self._turn()
+        found = {}
+        for saga_id in saga_ids:
+            with contextlib.suppress(SagaNotFound, UnreadableSaga):
+                found[saga_id] = self._events(saga_id, 0, None)
+        return found
 
     async def find(self, saga_id: str) -> SagaIndex | None:
         """What lists show of one saga."""
@@ -400,6 +407,10 @@ class MemoryJournal:
             return self._content.sagas[saga_id]
         except KeyError:
             raise SagaNotFound(saga_id) from None
+
+    def _events(self, saga_id: str, after_sequence: int, end: int | None) -> list[SagaEvent]:
+        numbered = enumerate(self._saga(saga_id).bodies[after_sequence:end], after_sequence + 1)
+        return [decode_event(saga_id, sequence, body) for sequence, body in numbered]
 
     def _is_needed(self, index: SagaIndex) -> bool:
         """Whether its root has not ended, so that it may yet have to be compensated."""

@@ -206,6 +206,13 @@ class JournalReader(Protocol):
         """
         ...
 
+    async def read_many(self, saga_ids: Sequence[str]) -> Mapping[str, Sequence[SagaEvent]]:
+        """All events of several sagas, at the cost of about one read.
+
+        A saga that is not there or cannot be read is left out: `read` says why.
+        """
+        ...
+
     async def find(self, saga_id: str) -> SagaIndex | None:
         """What lists show of one saga; None where there is none of that id."""
         ...

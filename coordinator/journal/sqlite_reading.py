@@ -47,6 +47,10 @@ class SqliteReading:
         rows = await self._read(self._reader, lambda db: sqlite_sagas.read_events(db, saga_id, after_sequence, limit))
         return sqlite_sagas.decode_events(saga_id, rows)
 
+    async def read_many(self, saga_ids: Sequence[str]) -> Mapping[str, Sequence[SagaEvent]]:
+        """All events of several sagas."""
+        return await self._read(self._reader, lambda db: sqlite_sagas.read_many(db, saga_ids))
+
     async def find(self, saga_id: str) -> SagaIndex | None:
         """What lists show of one saga."""
         return await self._read(self._reader, lambda db: sqlite_sagas.find_saga(db, saga_id))

@@ -7,6 +7,7 @@ write.
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from coordinator.journal.codec import decode_event, decode_failure
@@ -62,6 +63,15 @@ def read_events(
 def decode_events(saga_id: str, rows: Sequence[tuple[int, bytes]]) -> list[SagaEvent]:
     """The events of rows. Raises UnreadableSaga."""
     return [decode_event(saga_id, sequence, body) for sequence, body in rows]
+
+
+def read_many(db: sqlite3.Connection, saga_ids: Sequence[str]) -> dict[str, list[SagaEvent]]:
+    """All events of each saga that is there and can be read."""
+    found = {}
+    for saga_id in saga_ids:
+        with suppress(SagaNotFound, UnreadableSaga):
+            found[saga_id] = decode_events(saga_id, read_events(db, saga_id, 0, None))
+    return found
 
 
 def find_saga(db: sqlite3.Connection, saga_id: str) -> SagaIndex | None:

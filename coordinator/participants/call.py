@@ -31,14 +31,14 @@ _METHODS: Final[Mapping[Operation.ValueType, str]] = {
     OPERATION_COMPENSATE: "/saga.v1.ParticipantService/Compensate",
     OPERATION_CONFIRM: "/saga.v1.ParticipantService/Confirm",
 }
-METHODS: Final = (DESCRIBE, *_METHODS.values())
-EXCHANGE: Final = "/saga.v1.ParticipantService/Exchange"
-
 _REQUESTS: Final[Mapping[Operation.ValueType, type[Request]]] = {
     OPERATION_EXECUTE: ExecuteRequest,
     OPERATION_COMPENSATE: CompensateRequest,
     OPERATION_CONFIRM: ConfirmRequest,
 }
+METHODS: Final = (DESCRIBE, *_METHODS.values())
+EXCHANGE: Final = "/saga.v1.ParticipantService/Exchange"
+
 EXCHANGE_FIELDS: Final[Mapping[Operation.ValueType, str]] = {
     OPERATION_EXECUTE: "execute",
     OPERATION_COMPENSATE: "compensate",
@@ -81,8 +81,17 @@ class Call:
     def message(self) -> Request:
         """The request."""
         request = _REQUESTS[self.operation]()
-        self._fill(request)
+        self.write_to(request)
         return request
+
+    def write_to(self, request: Request) -> None:
+        """The request, into an empty message of its type: copying in takes a third of what a constructor takes."""
+        request.context.CopyFrom(self.context)
+        request.input.CopyFrom(self.input)
+        if not isinstance(request, ExecuteRequest) and self.output is not None:
+            request.output.CopyFrom(self.output)
+        if isinstance(request, CompensateRequest) and self.cause is not None:
+            request.cause.CopyFrom(self.cause)
 
     def request(self) -> bytes:
         """The request as it goes out."""
@@ -96,13 +105,5 @@ class Call:
         timeout.seconds, timeout.nanos = divmod(max(timeout_ns, 0), SECOND_NS)
         for key, value in self.headers:
             metadata[key] = value
-        self._fill(getattr(call, EXCHANGE_FIELDS[self.operation]))
+        self.write_to(getattr(call, EXCHANGE_FIELDS[self.operation]))
         return message.SerializeToString()
-
-    def _fill(self, request: Request) -> None:
-        request.context.CopyFrom(self.context)
-        request.input.CopyFrom(self.input)
-        if not isinstance(request, ExecuteRequest) and self.output is not None:
-            request.output.CopyFrom(self.output)
-        if isinstance(request, CompensateRequest) and self.cause is not None:
-            request.cause.CopyFrom(self.cause)

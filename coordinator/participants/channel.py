@@ -12,6 +12,7 @@ import grpc
 
 from coordinator.core import limits
 from coordinator.participants.call import DESCRIBE, EXCHANGE, METHODS
+from coordinator.participants.places import Places
 
 # A participant that has stopped without closing its connection is noticed within about 15 s. `keepalive_timeout_ms`
 # alone took over a minute: `ping_timeout_ms` is what ends the connection. Only while calls are in flight: most servers
@@ -65,7 +66,7 @@ class ParticipantChannel:
             method: channel.unary_unary(method) for method in METHODS
         }
         self._exchange: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(EXCHANGE)
-        self._places = asyncio.Semaphore(calls_max)  # first come, first served
+        self.places = Places(calls_max)
         self._connections = 0
         self._is_up = False
         self._came_up = asyncio.Event()
@@ -85,7 +86,7 @@ class ParticipantChannel:
             _require_time(deadline_s)
             return await make(deadline_s)
         finally:
-            self._places.release()
+            self.places.release()
 
     async def call(
         self, method: str, request: bytes, *, deadline_s: float, metadata: tuple[tuple[str, str], ...]
@@ -132,12 +133,12 @@ class ParticipantChannel:
         await end(self._watch)
 
     async def _take_place(self, deadline_s: float) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # at once
+        if not self.places.locked():
+            await self.places.acquire()  # at once, and without the cost of a timeout
             return
         try:
             async with asyncio.timeout_at(deadline_s):
-                await self._places.acquire()
+                await self.places.acquire()
         except TimeoutError:
             raise _no_place() from None
 

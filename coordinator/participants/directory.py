@@ -12,6 +12,7 @@ from typing import Final, Self
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from coordinator.core import limits
 from coordinator.core.descriptors import WELL_KNOWN, Merged, merge
 from coordinator.core.inputs import Reply
 from coordinator.participants import limited, replies
@@ -36,7 +37,8 @@ class Directory:
     """The participants by name; `async with` starts it and closes it.
 
     `targets` maps names to gRPC targets. `shared` are the files of message types that the coordinator itself brings:
-    what participants mean by the same names is compared with them. `fast_lane` as of `Member`.
+    what participants mean by the same names is compared with them. `calls_max` says how many calls some of them take at
+    a time, others than usual. `fast_lane` as of `Member`.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Directory:
         *,
         shared: FileDescriptorSet = WELL_KNOWN,
         connect: Connect = insecure,
+        calls_max: Mapping[str, int] | None = None,
         fast_lane: bool = True,
     ) -> None:
         self._targets = dict(sorted(targets.items()))
         self._shared = shared
         self._connect = connect
+        self._calls_max = calls_max or {}
         self._fast_lane = fast_lane
         self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[], None]] = []
@@ -58,7 +62,10 @@ class Directory:
     async def start(self) -> None:
         """Connects to all and asks each for its description, at most for the time that Describe may take."""
         for name, target in self._targets.items():
-            self._members[name] = Member(name, target, self._connect, self._changed, fast_lane=self._fast_lane)
+            calls_max = self._calls_max.get(name, limits.CALLS_PER_PARTICIPANT_MAX)
+            self._members[name] = Member(
+                name, target, self._connect, self._changed, calls_max=calls_max, fast_lane=self._fast_lane
+            )
         async with asyncio.TaskGroup() as group:
             for member in self._members.values():
                 group.create_task(member.start())
@@ -126,6 +133,11 @@ class Directory:
         if not await member.describe():
             raise DescribeFailedError(member.last_failure)
         return self.participant(name)
+
+    def behind_s(self, name: str) -> float:
+        """For how long the first of the calls that wait for a place of the participant does; 0 where none waits."""
+        member = self._members.get(name)
+        return 0.0 if member is None else member.behind_s
 
     async def call(self, call: Call) -> Reply:
         """Makes a call; whatever happens is a reply."""

@@ -15,8 +15,9 @@ import grpc
 
 from coordinator.core import limits
 from coordinator.core.inputs import Reply
-from coordinator.core.instants import to_timestamp
+from coordinator.core.instants import to_duration, to_timestamp
 from coordinator.participants import limited, replies
+from coordinator.participants.breaker import Breaker
 from coordinator.participants.call import Call
 from coordinator.participants.channel import CallEndedError, Connect, ParticipantChannel, end
 from coordinator.participants.description import InvalidDescriptionError, read_description, without_descriptors
@@ -28,6 +29,7 @@ from saga.v1.coordinator_pb2 import (
     PARTICIPANT_STATE_UNREACHABLE,
     Participant,
     ParticipantState,
+    ParticipantTraffic,
 )
 from saga.v1.participant_pb2 import DescribeResponse
 
@@ -43,7 +45,14 @@ class Member:
     """
 
     def __init__(
-        self, name: str, target: str, connect: Connect, on_change: Callable[[], None], *, fast_lane: bool = True
+        self,
+        name: str,
+        target: str,
+        connect: Connect,
+        on_change: Callable[[], None],
+        *,
+        calls_max: int = limits.CALLS_PER_PARTICIPANT_MAX,
+        fast_lane: bool = True,
     ) -> None:
         self.name = name
         self.target = target
@@ -52,7 +61,8 @@ class Member:
         self.last_failure = ""
         self._describe_time_ns: int | None = None
         self._on_change = on_change
-        self._channel = ParticipantChannel(connect(target))
+        self._channel = ParticipantChannel(connect(target), calls_max)
+        self._breaker = Breaker(self._channel.is_up)
         self._lane = Lane(name, self._channel.exchange) if fast_lane else None
         self._keeper: asyncio.Task[None] | None = None
         self._describing = asyncio.Lock()
@@ -91,6 +101,26 @@ class Member:
             last_failure=self.last_failure,
             problems=self.problems,
             fast_lane=self._lane is not None and self._lane.stream is not None,
+            traffic=self._traffic(),
+        )
+
+    @property
+    def behind_s(self) -> float:
+        """For how long the first of the calls that wait for a place does; 0 where none waits."""
+        return self._channel.places.behind_s
+
+    def _traffic(self) -> ParticipantTraffic:
+        places, breaker = self._channel.places, self._breaker
+        until_ns = breaker.open_until_ns
+        return ParticipantTraffic(
+            calls_max=places.most,
+            calls_in_flight=places.taken,
+            calls_waiting=places.waiting,
+            behind=to_duration(int(places.behind_s * limits.SECOND_NS)),
+            breaker=breaker.state,
+            calls_held=breaker.held,
+            open_until=None if until_ns is None else to_timestamp(until_ns),
+            unanswered_calls=breaker.unanswered,
         )
 
     async def describe(self) -> bool:
@@ -114,7 +144,10 @@ class Member:
             return False
 
     async def call(self, call: Call) -> Reply:
-        """Makes the call; whatever happens is a reply."""
+        """Makes the call, once it may go out; whatever happens is a reply."""
+        return await self._breaker.through(call, self._make)
+
+    async def _make(self, call: Call) -> Reply:
         try:
             return await self._channel.in_place(call.timeout_ns, partial(self._send, call))
         except grpc.aio.AioRpcError as error:

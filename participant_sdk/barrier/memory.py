@@ -34,15 +34,16 @@ class MemoryBarrier(StoreBarrier[MemoryTransaction]):
 
 class _MemoryTransaction(StoreTransaction[MemoryTransaction]):
     def __init__(self, rows: Mapping[Key, Row], data: MemoryTransaction) -> None:
-        self.rows = dict(rows)
+        self._rows = rows
+        self.saved: dict[Key, Row] = {}
         self.data = MemoryTransaction(data)
         self._before = self.data
 
     async def load(self, key: Key) -> Row | None:
-        return self.rows.get(key)
+        return self.saved.get(key) or self._rows.get(key)
 
     async def save(self, row: Row) -> None:
-        self.rows[Key(row.saga_uid, row.step)] = row
+        self.saved[Key(row.saga_uid, row.step)] = row
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[MemoryTransaction]:
@@ -73,9 +74,9 @@ class _MemoryStore(Store[MemoryTransaction]):
         async with turn(self._lock, wait_limit(until)):
             transaction = _MemoryTransaction(self._rows, self.data)
             yield transaction
-            now = datetime.now(UTC)
-            self._times |= {key: now for key, row in transaction.rows.items() if self._rows.get(key) is not row}
-            self._rows, self.data = transaction.rows, transaction.data
+            self._rows.update(transaction.saved)
+            self._times.update(dict.fromkeys(transaction.saved, datetime.now(UTC)))
+            self.data = transaction.data
 
     async def prune(self, before: datetime, limit: int) -> int:
         async with turn(self._lock, wait_limit(None)):

@@ -1,11 +1,13 @@
 """Barrier rows in the participant's own SQLite database, over whichever library executes the statements.
 
-One connection, one transaction at a time: `BEGIN IMMEDIATE` takes the database's write lock before the row is read and
-keeps it until the handler has returned. So **one handler runs at a time per database**, and a handler that waits for
+One connection, one call at a time: `BEGIN IMMEDIATE` takes the database's write lock before the row is read and keeps
+it until the handler has returned. So **one handler runs at a time per database**, and a handler that waits for
 something slow keeps all others waiting: such an action is `external`. Within the process calls queue at an asyncio
 lock; for another process's lock they try again with short waits, and neither blocks the event loop.
 
-`synchronous=FULL` under WAL makes a commit survive a power loss: what was answered stays so.
+`synchronous=FULL` under WAL makes a commit survive a power loss: what was answered stays so. A commit waits for the
+disk, so it is shared: the calls that queue while one is at work join its database transaction, each in a savepoint of
+its own, and all of them are answered once it is committed. Groups form by themselves; nobody waits for one to fill.
 """
 
 import asyncio
@@ -14,7 +16,7 @@ import logging
 import sqlite3
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import chain, repeat
@@ -27,7 +29,7 @@ from participant_sdk.barrier.owner import Owner
 from participant_sdk.barrier.rules import UNFINISHED, Row, State, Stored
 from participant_sdk.barrier.store import Store, StoreTransaction
 from participant_sdk.call import Key
-from participant_sdk.errors import busy
+from participant_sdk.errors import busy, rolled_back
 from participant_sdk.limits import BUSY_DELAYS_MS, OPEN_WAIT_MAX
 from participant_sdk.uncancelled import uncancelled
 
@@ -83,6 +85,7 @@ class SqliteStore(Store[H]):
         self._path = str(path)
         self._schema = schema
         self._lock = asyncio.Lock()
+        self._group: _Group | None = None
         self._owner = Owner(Path(path), uuid.uuid4().hex)
 
     async def open(self) -> None:
@@ -97,7 +100,9 @@ class SqliteStore(Store[H]):
         _LOG.info("barrier open: %s, SQLite %s", self._path, sqlite3.sqlite_version)
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect. What was done is committed first, also where nobody waits for its answer any more."""
+        if self._group is not None and self._group.committer is not None:
+            await asyncio.wait([self._group.committer])
         await self._connection.close()
         self._owner.release()
 
@@ -106,14 +111,17 @@ class SqliteStore(Store[H]):
         """Open a transaction. Errors: `CallError` ABORTED, BUSY."""
         limit = wait_limit(until)
         async with turn(self._lock, limit):
+            group = self._group or await self._begin(limit)
             try:
-                await self._begin(limit)
+                await self._connection.run(sql.BEGIN_CALL)
                 yield _SqliteTransaction(self._connection)
-                await self._connection.run(sql.COMMIT)
+                await self._connection.run(sql.KEEP_CALL)
             except BaseException:
-                # A statement that was cut off still runs: this comes behind it, a commit included.
-                await uncancelled(self._connection.roll_back())
+                await uncancelled(self._drop_call(group))  # behind a statement that was cut off, which still runs
                 raise
+            finally:
+                group.line_up(self._commit)
+        await asyncio.shield(group.committed)
 
     async def prune(self, before: datetime, limit: int) -> int:
         """Delete finished rows. Errors: `CallError` ABORTED, BUSY."""
@@ -135,11 +143,40 @@ class SqliteStore(Store[H]):
         """Whether another owner's process lives."""
         return self._path != _IN_MEMORY and self._owner.lives(owner)
 
-    async def _begin(self, until: float) -> None:
+    async def _begin(self, until: float) -> "_Group":
         try:
             await _when_free(lambda: self._connection.run(sql.BEGIN), until)
         except TimeoutError:
             raise busy() from None
+        except BaseException:
+            await uncancelled(self._connection.roll_back())  # it may have begun all the same
+            raise
+        self._group = _Group()
+        return self._group
+
+    async def _drop_call(self, group: "_Group") -> None:
+        """Take back what the call did, and only that, unless the database has taken back more already."""
+        try:
+            await self._connection.run(sql.DROP_CALL)
+            await self._connection.run(sql.KEEP_CALL)
+        except sqlite3.Error:
+            self._group = None
+            await self._connection.roll_back()
+            group.settle(rolled_back())
+
+    async def _commit(self, group: "_Group") -> None:
+        """Commit for all who queued while the group's first call was at work: its turn comes behind theirs."""
+        async with self._lock:
+            if self._group is not group:
+                return  # it was rolled back
+            self._group = None
+            try:
+                await self._connection.run(sql.COMMIT)
+            except BaseException as error:
+                await uncancelled(self._connection.roll_back())
+                group.settle(error if isinstance(error, Exception) else rolled_back())
+                raise
+            group.settle(None)
 
     async def _prepare(self, until: float) -> None:
         run = self._connection.run
@@ -163,6 +200,34 @@ class SqliteStore(Store[H]):
             raise RuntimeError(
                 f"{self._path}: saga_barrier has schema {found}, this SDK knows {sql.SCHEMA_VERSION} only"
             )
+
+
+class _Group:
+    """Calls that share a commit. `committed` is what each of them waits for."""
+
+    def __init__(self) -> None:
+        self.committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.committed.add_done_callback(_retrieved)
+        self.committer: asyncio.Task[None] | None = None
+
+    def line_up(self, commit: Callable[["_Group"], Coroutine[Any, Any, None]]) -> None:
+        """A call has ended: see to it that the commit has its place in the queue."""
+        if self.committer is None:
+            self.committer = asyncio.create_task(commit(self))
+            self.committer.add_done_callback(_retrieved)
+
+    def settle(self, error: Exception | None) -> None:
+        """Tell all who wait."""
+        if error is None:
+            self.committed.set_result(None)
+        else:
+            self.committed.set_exception(error)
+
+
+def _retrieved(future: asyncio.Future[None]) -> None:
+    """What went wrong is told by those who wait for it, of whom none may be left."""
+    if not future.cancelled():
+        future.exception()
 
 
 class _SqliteTransaction(StoreTransaction[H]):

@@ -80,14 +80,10 @@ def _end_by_cancellation() -> None:
 
 async def _start(stage: Stage, samples: Sequence[Sample], preferred: str) -> None:
     stage.scene("Processes")
-    for sample in samples:
-        for service in sample.services():
-            if service.name not in stage.servers:  # samples may share services
-                await stage.start_service(service)
+    # Samples may share services and definitions.
+    await stage.start_services({service.name: service for sample in samples for service in sample.services()}.values())
     await stage.start_coordinator(preferred)
-    for sample in samples:
-        for definition in sample.definitions():
-            await stage.register(definition)
+    await stage.register(dict.fromkeys(definition for sample in samples for definition in sample.definitions()))
 
 
 def _check(stage: Stage, samples: Sequence[Sample]) -> bool:

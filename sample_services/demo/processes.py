@@ -1,8 +1,8 @@
 """Server processes: start them, wait until they are ready, kill them, start them again, and always end them.
 
 A server is a command that takes `--listen HOST:PORT` and prints `listening on HOST:PORT` once it takes calls. It first
-gets a free port; started again it gets the same one. Servers run in sessions of their own, so that Ctrl-C on the
-terminal reaches only the supervisor, which then ends them in good order.
+gets a free port; started again it gets the same one, which nobody else is given meanwhile. Servers run in sessions of
+their own, so that Ctrl-C on the terminal reaches only the supervisor, which then ends them in good order.
 
 This module must not know what the servers do.
 """
@@ -20,7 +20,7 @@ from typing import Final
 
 READY_MAX_S: Final = 30.0
 STOP_MAX_S: Final = 10.0
-_FREE_PORT: Final = "127.0.0.1:0"
+_FREE_PORT: Final = ("127.0.0.1", 0)
 _LISTENING: Final = re.compile(r"\blistening on (\S+:[1-9][0-9]*)\s*$")
 _LINE_BYTES_MAX: Final = 1 << 20
 _TAIL_LINES: Final = 20
@@ -28,14 +28,27 @@ _TAIL_LINES: Final = 20
 
 def is_free(address: str) -> bool:
     """Whether a server can listen there now."""
-    host, _, port = address.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except OSError:
-            return False
+    try:
+        _reserve(address).close()
+    except OSError:
+        return False
     return True
+
+
+def _reserve(address: str = "") -> socket.socket:
+    """Bind an address, or a free one, without listening: a server can still listen there, and nobody else is given it.
+
+    Errors: `OSError` where somebody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, int(port)) if address else _FREE_PORT)
+    except OSError:
+        place.close()
+        raise
+    return place
 
 
 class ServerFailed(Exception):
@@ -65,10 +78,11 @@ class Server:
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
         self.address = ""
-        """Where it serves, once it was ready; set before, where it is to serve."""
+        """Where it serves, once it was started; set before, where it is to serve."""
         self._command = command
         self._log = log
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._place: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._output: asyncio.Task[None] | None = None
 
@@ -88,10 +102,14 @@ class Server:
         """Start it, and return when it is ready. Errors: `ServerFailed`."""
         if self._process is not None:
             raise RuntimeError(f"{self.name} runs already")
+        if self._place is None:
+            self._place = _reserve(self.address)
+            host, port = self._place.getsockname()
+            self.address = f"{host}:{port}"
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             "--listen",
-            self.address or _FREE_PORT,
+            self.address,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -122,10 +140,13 @@ class Server:
         finally:
             await self._end(signal.SIGKILL)
 
-    def kill_now(self) -> None:
-        """Send the last signal without waiting for what follows."""
+    def give_up(self) -> None:
+        """Send the last signal without waiting for what follows, and leave its address to others."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
     async def _end(self, number: signal.Signals) -> None:
         if self._process is None or self._output is None:
@@ -165,7 +186,7 @@ class Supervisor(AbstractAsyncContextManager["Supervisor"]):
             await asyncio.gather(*(server.stop() for server in self._servers.values()))
         finally:
             for server in self._servers.values():
-                server.kill_now()
+                server.give_up()
 
     @property
     def servers(self) -> Mapping[str, Server]:

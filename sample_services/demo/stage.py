@@ -6,7 +6,7 @@ This module must not know any one sample.
 import asyncio
 import sqlite3
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -52,9 +52,14 @@ class Stage:
         """The coordinator."""
         return self.servers[COORDINATOR]
 
-    async def start_service(self, service: Service) -> None:
-        """Start a participant. Errors: `ServerFailed`."""
-        await self._start(service.name, (sys.executable, "-m", service.module, *service.options))
+    async def start_services(self, services: Iterable[Service]) -> None:
+        """Start participants, beside one another. Errors: `ServerFailed`."""
+        commands = {each.name: (sys.executable, "-m", each.module, *each.options) for each in services}
+        starting = (self._supervisor.start(name, command) for name, command in commands.items())
+        for started in await asyncio.gather(*starting, return_exceptions=True):  # the others are not left half started
+            if isinstance(started, BaseException):
+                raise started
+            self._say_started(started)
 
     async def start_coordinator(self, preferred: str = "") -> None:
         """Start the coordinator with all participants started so far; at the address `preferred`, if that is free.
@@ -63,16 +68,15 @@ class Stage:
         """
         participants = [f"--participant={name}={server.address}" for name, server in self.servers.items()]
         journal = self._directory / "journal.db"
-        await self._start(
-            COORDINATOR, (*COORDINATOR_COMMAND, "serve", f"--journal={journal}", *participants), preferred
-        )
+        command = (*COORDINATOR_COMMAND, "serve", f"--journal={journal}", *participants)
+        self._say_started(await self._supervisor.start(COORDINATOR, command, preferred))
 
-    async def register(self, definition: Path) -> None:
-        """Register a definition, with the command line as anyone would. Errors: `SceneFailed`."""
+    async def register(self, definitions: Iterable[Path]) -> None:
+        """Register definitions, with the command line as anyone would. Errors: `SceneFailed`."""
         server = f"--server={self.coordinator.address}"
-        code, output = await run((*COORDINATOR_COMMAND, server, "definition", "apply", str(definition)))
+        code, output = await run((*COORDINATOR_COMMAND, server, "definition", "apply", *map(str, definitions)))
         if code != 0:
-            raise SceneFailed(f"{definition.name} could not be registered:\n{output}")
+            raise SceneFailed(f"the definitions could not be registered:\n{output}")
         self.say(output)
 
     def scene(self, title: str) -> None:
@@ -126,9 +130,8 @@ class Stage:
         """Return a new client: one from before a restart would first sit out its reconnect backoff."""
         return CoordinatorClient(self.coordinator.address)
 
-    async def _start(self, name: str, command: tuple[str, ...], preferred: str = "") -> None:
-        server = await self._supervisor.start(name, command, preferred)
-        self.say(f"{name} listens on {server.address}, process {server.pid}")
+    def _say_started(self, server: Server) -> None:
+        self.say(f"{server.name} listens on {server.address}, process {server.pid}")
 
 
 def _expect(saga: Saga, expected: SagaState.ValueType) -> None:

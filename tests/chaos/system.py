@@ -24,6 +24,7 @@ from tests.chaos.participant_relay import ParticipantRelay
 from tests.chaos.tcp_relay import TcpRelay
 from tests.chaos.transfers import CURRENCY, OPENING_MINOR, UNKEYED, account_ids
 from tests.e2e.system import Finished, run
+from tests.support.registering import register
 
 CLIENTS: Final = "clients"
 """The link between the clients and the coordinator; the others are named after the bank that they lead to."""
@@ -125,6 +126,4 @@ class ChaosSystem:
             for each in (definition, {**unkeyed, "name": definition["name"] + UNKEYED}):
                 files.append(self.directory / f"{each['name']}.yaml")
                 files[-1].write_text(yaml.safe_dump(each, sort_keys=False), encoding="utf-8")
-        applied = await self.saga("definition", "apply", *map(str, files))
-        if applied.code != 0:
-            raise RuntimeError(f"the definitions cannot be registered: {applied}")
+        await register(self.servers[COORDINATOR].address, *files)

@@ -17,8 +17,8 @@ EXECUTE = f"/{SERVICE}/Execute"
 REQUEST = ExecuteRequest(context=StepContext(idempotency_key="uid/step/execute")).SerializeToString()
 COMPLETED = ExecuteResponse(completed=Completed()).SerializeToString()
 KEY = ("idempotency-key", "uid/step/execute")
-SHORT_S = 0.3
-PATIENCE_S = 10.0
+SHORT_S = 1.0
+PATIENCE_S = 60.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -109,12 +109,12 @@ async def test_a_lost_request_has_no_effect_and_a_lost_reply_has(relay: Particip
     assert await status_of_a_call(relay, SHORT_S) is grpc.StatusCode.DEADLINE_EXCEEDED
     assert counting.metadata == []
     relay.weather = Weather(reply_lost=1)
-    found = {await status_of_a_call(relay, SHORT_S) for _ in range(6)}
+    found = {await status_of_a_call(relay, SHORT_S) for _ in range(3)}
     assert found == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE}
     assert len(counting.metadata) == relay.counts["reply lost"] > 0
 
 
 async def test_a_delayed_call_may_be_too_late(relay: ParticipantRelay, counting: Counting) -> None:
     relay.weather = Weather(delayed=1)
-    assert grpc.StatusCode.DEADLINE_EXCEEDED in {await status_of_a_call(relay, SHORT_S) for _ in range(6)}
-    assert relay.counts["request delayed"] == 6
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in {await status_of_a_call(relay, SHORT_S) for _ in range(3)}
+    assert relay.counts["request delayed"] == 3

@@ -15,7 +15,7 @@ from tests.chaos.ledger import Wrong
 from tests.chaos.participant_relay import Weather
 from tests.chaos.run import Round, play
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SEED = 28  # its plan has nearly every fault in a few seconds, and the coordinator's share is large
 ROUND_S = 8

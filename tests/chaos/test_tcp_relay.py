@@ -13,7 +13,7 @@ from tests.chaos.tcp_relay import TcpRelay
 
 BYTES = bytes(range(256)) * 1024
 SOON_S = 0.1
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -21,6 +21,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from coordinator import app
 from coordinator.app import StartupError, running, serve
 from coordinator.config import Settings
+from coordinator.core import limits
 from coordinator.engine.engine import Engine
 from coordinator.journal.memory import MemoryJournal
 from coordinator.logs import JsonFormatter, TextFormatter
@@ -118,6 +119,31 @@ async def test_g3_what_a_coordinator_leaves_unfinished_the_next_one_takes_up(
         assert len({request.context.idempotency_key for request in fake.executes}) == 1  # G2
 
 
+async def test_g14_a_participant_takes_as_many_calls_as_the_settings_say_and_is_known_to_be_behind(
+    tmp_path: Path, shop: tuple[FakeParticipant, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake, target = shop
+    leave = asyncio.Event()
+    fake.on_execute = held(leave)
+    monkeypatch.setattr(limits, "BEHIND_MAX_NS", 0)
+    bounded = settings(tmp_path, participants={"shop": {"target": target, "calls_max": 1}})
+    async with running(bounded) as address, client_of(address) as client:
+        await client.register()
+        await client.start("in-flight")
+        await until(lambda: fake.executes)
+        await client.start("waits")
+        with pytest.raises(grpc.aio.AioRpcError, match="calls to `shop` have waited"):
+            await _start_many(client)  # until the second one's call has come to wait
+        leave.set()
+        for saga_id in ("in-flight", "waits"):
+            assert (await client.ended(saga_id)).state == SAGA_STATE_COMPLETED
+
+
+async def _start_many(client: Client) -> None:
+    for number in range(1000):
+        await client.start(f"late-{number}")
+
+
 async def test_two_coordinators_live_side_by_side_and_leave_nothing_behind(
     tmp_path: Path, shop: tuple[FakeParticipant, str]
 ) -> None:
@@ -150,7 +176,7 @@ async def test_a_participant_that_is_down_keeps_nobody_from_starting_and_may_com
 
 async def _repeat(call: Callable[[], Awaitable[None]]) -> None:
     """Until it succeeds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await call()
@@ -198,7 +224,7 @@ async def test_ended_sagas_are_retired_where_the_settings_ask_for_it(
 
 async def _repeat_until_gone(client: Client) -> None:
     code: Any = None
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while code is not grpc.StatusCode.NOT_FOUND:
             code = await client.sagas.GetSaga(pb.GetSagaRequest(saga_id="s")).code()
 
@@ -335,7 +361,7 @@ async def test_serve_ends_at_a_signal_and_gives_the_signals_back(tmp_path: Path)
         assert address.startswith("127.0.0.1:")
         os.kill(os.getpid(), signal.SIGTERM)
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await serve(settings(tmp_path), ready)
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -344,6 +370,7 @@ _SERVE = """
 import asyncio, pathlib, sys
 from coordinator.app import serve
 from coordinator.config import Settings
+from coordinator.core import limits
 from coordinator.logs import set_up
 
 set_up("info", "json")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.config import ConfigurationError, Settings, load
-from coordinator.core.limits import DAY_NS, HOUR_NS
+from coordinator.core.limits import CALLS_PER_PARTICIPANT_MAX, DAY_NS, HOUR_NS
 
 TOML = """
 listen = "0.0.0.0:1"
@@ -55,7 +55,7 @@ def test_a_file_is_read(file: Path) -> None:
     settings = load(file)
     assert settings.listen == "0.0.0.0:1"
     assert settings.journal == Path("from_file.db")
-    assert settings.participants == {"inventory": "127.0.0.1:50061", "payment": "127.0.0.1:50062"}
+    assert settings.targets == {"inventory": "127.0.0.1:50061", "payment": "127.0.0.1:50062"}
     assert settings.unfinished_sagas_max == 5
 
 
@@ -67,12 +67,43 @@ def test_the_environment_wins_over_the_file_and_flags_over_both(file: Path, monk
     assert settings.listen == "127.0.0.1:3"
     assert settings.journal == Path("from_environment.db")
     assert settings.log_level == "debug"
-    assert settings.participants == {
+    assert settings.targets == {
         "inventory": "127.0.0.1:50061",
         "payment": "other:1",
         "shipping": "other:2",
     }
-    assert load(file, participants={"payment": "flag:1"}).participants["payment"] == "flag:1"
+    assert load(file, participants={"payment": "flag:1"}).targets["payment"] == "flag:1"
+
+
+def test_a_participant_is_a_target_or_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "saga.toml"
+    path.write_text(
+        '[participants]\ninventory = "i:1"\npayment = { target = "p:1", calls_max = 8 }\n'
+        '[participants.shipping]\ntarget = "s:1"\n'
+    )
+    monkeypatch.setenv("SAGA_PARTICIPANTS", '{"bank": {"target": "b:1", "calls_max": 1}}')
+    settings = load(path)
+    assert settings.targets == {"inventory": "i:1", "payment": "p:1", "shipping": "s:1", "bank": "b:1"}
+    usual = CALLS_PER_PARTICIPANT_MAX
+    assert {name: each.calls_max for name, each in settings.participants.items()} == {
+        "inventory": usual,
+        "payment": 8,
+        "shipping": usual,
+        "bank": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"target": "p:1", "calls_max": 0}, "calls_max"),
+        ({"calls_max": 1}, "target"),
+        ({"target": "p:1", "colour": "blue"}, "colour"),
+    ],
+)
+def test_what_is_wrong_with_a_participants_table_is_named(given: dict[str, object], wrong: str) -> None:
+    (line,) = problems(participants={"payment": given})
+    assert line.startswith(f"participants.payment.{wrong}: ")
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:7400", "[::1]:65535", "0.0.0.0:1", "a-host.example:80"])
@@ -98,10 +129,10 @@ def test_every_problem_is_a_line(tmp_path: Path) -> None:
         "listen",
         "log_level",
         "participants.Upper",
-        "participants.empty",
+        "participants.empty.target",
         "unfinished_sagas_max",
     ]
-    assert "participants.empty: there is no target, for instance `127.0.0.1:50061`" in lines
+    assert "participants.empty.target: there is no target, for instance `127.0.0.1:50061`" in lines
 
 
 @pytest.mark.parametrize("name", ["", "A", "1a", "with space", "a" * 65, "a/b", "a.b"])

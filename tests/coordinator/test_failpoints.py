@@ -105,7 +105,7 @@ def test_a_delay_holds_up_its_thread() -> None:
 
 async def test_a_delay_on_the_event_loop_lets_others_go_on() -> None:
     failpoints.arm("append.before=delay:1000s")
-    waiting = asyncio.create_task(failpoints.reached(Failpoint.APPEND_BEFORE))
+    waiting = asyncio.ensure_future(failpoints.reached(Failpoint.APPEND_BEFORE))
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()

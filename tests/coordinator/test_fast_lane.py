@@ -107,7 +107,8 @@ async def test_g3_sagas_over_a_proxy_that_cuts_streams_complete_with_each_effect
     ):
         proxy = CuttingProxy(onward)
         async with proxy.serving() as target:
-            settings = Settings(listen="127.0.0.1:0", journal=tmp_path / "saga.db", participants={"shop": target})
+            shops: Any = {"shop": target}  # as it stands in a file
+            settings = Settings(listen="127.0.0.1:0", journal=tmp_path / "saga.db", participants=shops)
             async with running(settings) as address, grpc.aio.insecure_channel(address) as channel:
                 await _drive_sagas(channel)
                 assert proxy.calls["Exchange"] > 1

@@ -17,6 +17,7 @@ from tests.crash.stage import play
 LINES = 3
 
 
+@pytest.mark.long
 @pytest.mark.e2e
 async def test_every_failpoint_ends_well(tmp_path: Path) -> None:
     counts = await play(tmp_path, bounded_pieces(), LINES, lambda _: None)

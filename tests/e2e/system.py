@@ -15,6 +15,7 @@ from saga.v1.coordinator_pb2 import Saga
 from sample_services.demo.processes import Server, Supervisor
 from sample_services.orders.demo import Orders
 from sample_services.orders.v1.orders_pb2 import Address, Order, OrderLine
+from tests.support.registering import register
 
 DEFINITION_FILE = Path(__file__).parents[2] / "sample_services" / "orders" / "order_fulfillment.yaml"
 DEFINITION = "order_fulfillment"
@@ -51,8 +52,7 @@ class OrderSystem:
             for service in self._orders.services():
                 await self._supervisor.start(service.name, (sys.executable, "-m", service.module, *service.options))
             await self._supervisor.start("coordinator", self.serve_command())
-            applied = await self.saga("definition", "apply", str(DEFINITION_FILE))
-            assert applied.code == 0, applied
+            await register(self.address, DEFINITION_FILE)
         except BaseException:
             await self._stack.aclose()
             raise

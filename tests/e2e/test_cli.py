@@ -5,16 +5,24 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from coordinator.cli.errors import ExitCode
-from tests.e2e.system import DEFINITION, DEFINITION_FILE, PATIENCE_S, OrderSystem, run, until
+from saga.v1.types_pb2 import SAGA_STATE_COMPLETED
+from tests.e2e.system import DEFINITION, DEFINITION_FILE, PATIENCE_S, OrderSystem, order, run, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture
+def system(shared_system: OrderSystem) -> Iterator[OrderSystem]:
+    """One for all tests, each of which has sagas of its own."""
+    yield shared_system
+    shared_system.gateway_hold.unlink(missing_ok=True)
 
 
 def order_json(order_id: str, *, country: str = "NL") -> str:
@@ -41,6 +49,10 @@ async def running(system: OrderSystem, *arguments: str) -> AsyncIterator[Process
             await process.wait()
 
 
+def charged(system: OrderSystem) -> list[tuple[object, ...]]:
+    return system.select("card_gateway", "SELECT * FROM charges WHERE state = 'CHARGED'")
+
+
 async def ended(process: Process) -> tuple[int | None, str, str]:
     async with asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate()
@@ -57,8 +69,8 @@ async def test_an_order_from_its_start_to_its_timeline(system: OrderSystem) -> N
 
 
 async def test_an_order_that_goes_back_is_told_by_the_exit_code(system: OrderSystem) -> None:
-    order = order_json("b", country="XX")
-    done = await system.saga("start", DEFINITION, "--id", "b", "--input", order, "--follow")
+    given = order_json("b", country="XX")
+    done = await system.saga("start", DEFINITION, "--id", "b", "--input", given, "--follow")
     assert done.code == ExitCode.COMPENSATED, done
     assert "StepRejected            ship #1  REJECTED: ADDRESS_NOT_SERVED" in done.out
     listed = await system.saga("list", "--failure", "no carrier", "--state", "compensated", "-o", "json")
@@ -69,9 +81,10 @@ async def test_an_order_that_goes_back_is_told_by_the_exit_code(system: OrderSys
 
 
 async def test_following_survives_a_coordinator_that_is_killed(system: OrderSystem) -> None:
+    before = charged(system)
     system.gateway_hold.touch()
     async with running(system, "start", DEFINITION, "--id", "c", "--input", order_json("c"), "--follow") as follower:
-        await until(lambda: bool(system.select("card_gateway", "SELECT * FROM charges WHERE state = 'CHARGED'")))
+        await until(lambda: len(charged(system)) > len(before))
         await system.coordinator.kill()
         system.gateway_hold.unlink()
         await system.coordinator.start()
@@ -115,6 +128,8 @@ async def test_a_wrong_expression_is_shown_at_its_place_in_the_file(system: Orde
 
 
 async def test_a_second_coordinator_is_refused_in_a_line(system: OrderSystem) -> None:
+    """G12: it says who has the journal, and the first one goes on."""
+
     def serve(*arguments: str) -> tuple[str, ...]:
         return (sys.executable, "-m", "coordinator.cli", "serve", *arguments)
 
@@ -125,4 +140,9 @@ async def test_a_second_coordinator_is_refused_in_a_line(system: OrderSystem) ->
         assert "Traceback" not in refused.err
         assert refused.out == ""
     assert str(system.journal) in same_journal.err
+    assert str(system.coordinator.pid) in same_journal.err
     assert system.address in same_port.err
+    async with system.client() as sagas:
+        await sagas.start(DEFINITION, order("after"), saga_id="after")
+    [saga] = await system.wait_all(["after"])
+    assert saga.state == SAGA_STATE_COMPLETED

@@ -21,7 +21,7 @@ from tests.e2e.system import run
 from tests.support.sample_files import CONFORMANCE
 from tests.test_docs import shown
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_services"

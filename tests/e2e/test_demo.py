@@ -6,17 +6,29 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
+from saga.v1.participant_pb2 import DescribeRequest
+from saga.v1.participant_pb2_grpc import ParticipantServiceStub
+from saga.v1.types_pb2 import STEP_KIND_RETRIABLE
 from sample_services.demo.__main__ import SAMPLES
+from sample_services.demo.stage import COORDINATOR
 
 pytestmark = pytest.mark.e2e
 
 DEMO = (sys.executable, "-m", "sample_services.demo")
+_OF_ONE_SAMPLE = """
+import typer
+from sample_services.demo import __main__ as demo
+demo.SAMPLES = (demo.Accounts,)
+typer.run(demo.main)
+"""
+DEMO_OF_ONE_SAMPLE = (sys.executable, "-c", _OF_ONE_SAMPLE)
 SCRIPTS = Path(sys.executable).parent
 WAIT_S = 120
 STARTS = 18 + 1 + 5  # services, the coordinator, and what is started again after a kill
@@ -103,27 +115,44 @@ def lives(pid: int) -> bool:
 
 
 @contextmanager
-def kept_running() -> Iterator[tuple["subprocess.Popen[str]", list[str]]]:
+def kept_running() -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Yield a demo that has shown everything and keeps running, and what it has printed."""
     with subprocess.Popen((*DEMO, "--keep"), stdout=subprocess.PIPE, text=True, start_new_session=True) as demo:
         assert demo.stdout is not None
         try:
             lines = []
             for line in demo.stdout:
-                lines.append(line.strip())
-                if sum(line.endswith("--follow") for line in lines) == len(SAMPLES):  # its last word
+                lines.append(line)
+                if sum(line.endswith("--follow\n") for line in lines) == len(SAMPLES):  # its last word
                     break
-            yield demo, lines
+            yield demo, "".join(lines)
         finally:
             demo.terminate()
             demo.wait(WAIT_S)
 
 
-def test_every_scene_goes_well_and_the_sums_add_up() -> None:
-    done = subprocess.run(DEMO, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    shown = done.stdout
+@pytest.mark.long
+def test_every_scene_goes_well_the_lines_to_paste_work_and_interrupting_ends_everything() -> None:
+    with kept_running() as (demo, shown):
+        assert_every_scene_went_well(shown)
+        assert len(processes_of(shown)) == STARTS
+        assert_each_service_describes_itself(shown)
+        assert_the_lines_can_be_pasted([line.strip() for line in shown.splitlines()])
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(WAIT_S) == 0
+    assert not any(map(lives, processes_of(shown)))
 
-    assert done.returncode == 0, shown + done.stderr
+
+def test_without_keep_it_ends_by_itself() -> None:
+    """With one of its samples."""
+    done = subprocess.run(DEMO_OF_ONE_SAMPLE, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All sums add up." in done.stdout
+    assert processes_of(done.stdout)
+    assert not any(map(lives, processes_of(done.stdout)))
+
+
+def assert_every_scene_went_well(shown: str) -> None:
     for saga_id, state, traces in SCENES:
         timeline = shown[shown.index(f"Saga {saga_id}:") :].split("\nSaga ")[0]
         assert timeline.startswith(f"Saga {saga_id}: {state}"), timeline
@@ -133,25 +162,34 @@ def test_every_scene_goes_well_and_the_sums_add_up() -> None:
     assert re.search(r"transfer-1101 +RUNNING +step credit", shown)
     assert re.search(r"transfer-1102 +PENDING .*account:ada@north after transfer-1101", shown)
     assert "All sums add up." in shown
-    assert len(processes_of(shown)) == STARTS
-    assert not any(map(lives, processes_of(shown)))
 
 
-def test_the_lines_to_paste_work_and_interrupting_ends_everything() -> None:
-    with kept_running() as (demo, lines):
-        pasted = [line for line in lines if re.match(r"\S*saga --server ", line)]
-        answers = [paste(line) for line in pasted]
-        called = [call(line) for line in lines if line.startswith("grpcurl") and " -d " in line]
-        demo.send_signal(signal.SIGINT)
-        assert demo.wait(WAIT_S) == 0
+def assert_each_service_describes_itself(shown: str) -> None:
+    """It is the one that it is registered as, keeps the barrier's rules, and says what can be refused."""
+    servers = dict(re.findall(r"^(\w+) listens on (\S+),", shown, re.MULTILINE))
+    del servers[COORDINATOR]
+    assert servers.keys() == {service.name for sample in SAMPLES for service in sample(Path()).services()}
+    for name, address in servers.items():
+        with grpc.insecure_channel(address) as channel:
+            described = ParticipantServiceStub(channel).Describe(DescribeRequest(), timeout=WAIT_S)
+        assert described.participant == name
+        assert described.barriered
+        assert described.actions
+        for action in described.actions:
+            assert action.description
+            assert bool(action.rejection_reasons) == (list(action.kinds) != [STEP_KIND_RETRIABLE])
 
+
+def assert_the_lines_can_be_pasted(lines: Sequence[str]) -> None:
+    pasted = [line for line in lines if re.match(r"\S*saga --server ", line)]
+    answers = [paste(line) for line in pasted]
+    called = [call(line) for line in lines if line.startswith("grpcurl") and " -d " in line]
     assert len(pasted) == 2 + len(SAMPLES)
     assert all("order-1001" in answer for answer in answers[:2])
     assert all("SagaCompleted" in answer for answer in answers[2:])
     got, _, waited = called
     assert '"@type": "type.googleapis.com/sample_services.orders.v1.Order"' in got
     assert '"state": "SAGA_STATE_COMPLETED"' in waited
-    assert not any(map(lives, processes_of("\n".join(lines))))
 
 
 def paste(line: str) -> str:

@@ -11,7 +11,7 @@ from coordinator.cli.errors import ExitCode
 from sample_services.demo.processes import Supervisor
 from tests.e2e.system import DEFINITION, OrderSystem, order, run
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CLI = (sys.executable, "-m", "coordinator.cli")
 

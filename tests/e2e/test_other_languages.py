@@ -54,8 +54,10 @@ from saga.v1.types_pb2 import (
 )
 from sample_services.demo.processes import Server, Supervisor, is_free
 from tests.e2e.system import OrderSystem, order, until
+from tests.support.registering import register
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.e2e,
     pytest.mark.skipif(
         shutil.which("node") is None or shutil.which("npm") is None,
@@ -172,8 +174,7 @@ class GiftSystem(OrderSystem):
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         try:
-            applied = await self.saga("definition", "apply", str(DEFINITION_FILE))
-            assert applied.code == 0, applied
+            await register(self.address, DEFINITION_FILE)
         except BaseException:
             await self.__aexit__()
             raise

@@ -9,10 +9,16 @@ import pytest
 
 from tests.e2e.system import DEFINITION, Finished, OrderSystem, run
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 BUF = shutil.which("buf", path=f"{Path(sys.executable).parent}") or "buf"
 ORDER = "sample_services.orders.v1.Order"
+
+
+@pytest.fixture
+def system(shared_system: OrderSystem) -> OrderSystem:
+    """One for all tests, each of which has sagas of its own."""
+    return shared_system
 
 
 async def buf_curl(system: OrderSystem, *arguments: str) -> Finished:

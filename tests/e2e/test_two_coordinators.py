@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from participant_sdk import (
     PIVOT,
@@ -27,9 +27,10 @@ from saga.v1.coordinator_pb2 import Saga
 from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED, STEP_STATE_CONFIRMED
 from sample_services.demo.processes import Server, Supervisor
 from sample_services.orders.v1.orders_pb2 import FulfilledOrder
-from tests.e2e.system import DEFINITION, OrderSystem, order, run, until
+from tests.e2e.system import DEFINITION, OrderSystem, order, until
+from tests.support.registering import register
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 
 CHARGED = "SELECT * FROM charges WHERE state = 'CHARGED'"
 OUTER = """
@@ -79,25 +80,26 @@ class Coordinators:
             return saga, await children.get(f"{order_id}/parcel")
 
 
-@pytest.fixture
-async def coordinators(system: OrderSystem, tmp_path: Path) -> AsyncIterator[Coordinators]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def coordinators(
+    shared_system: OrderSystem, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Coordinators]:
+    directory = tmp_path_factory.mktemp("outer")
     async with AsyncExitStack() as stack:
         desk = Participant("desk", [Approve()], MemoryBarrier())
         approvals = await stack.enter_async_context(desk.running("127.0.0.1:0"))
-        supervisor = await stack.enter_async_context(Supervisor(tmp_path))
+        supervisor = await stack.enter_async_context(Supervisor(directory))
         outer = await supervisor.start(
             "outer",
             (
-                *(sys.executable, "-m", "coordinator.cli", "serve", f"--journal={tmp_path / 'outer.db'}"),
-                *(f"--participant=warehouse={system.address}", f"--participant=desk={approvals}"),
+                *(sys.executable, "-m", "coordinator.cli", "serve", f"--journal={directory / 'outer.db'}"),
+                *(f"--participant=warehouse={shared_system.address}", f"--participant=desk={approvals}"),
             ),
         )
-        definition = tmp_path / "outer.yaml"
+        definition = directory / "outer.yaml"
         definition.write_text(OUTER)
-        command = (sys.executable, "-m", "coordinator.cli", "--server", outer.address)
-        applied = await run(*command, "definition", "apply", str(definition))
-        assert applied.code == 0, applied
-        yield Coordinators(system, outer)
+        await register(outer.address, definition)
+        yield Coordinators(shared_system, outer)
 
 
 async def test_a_child_elsewhere_is_confirmed_and_another_is_compensated(coordinators: Coordinators) -> None:
@@ -125,11 +127,13 @@ async def test_a_child_that_cannot_be_done_there_is_a_refusal_here(coordinators:
 async def test_each_killed_in_the_middle_goes_on_with_the_other(coordinators: Coordinators) -> None:
     """G2, G3: kill -9 of the one, then of the other, while the card is being charged; it is charged once."""
     system = coordinators.inner
+    orders = []
     for victim in (coordinators.outer, system.coordinator):
         order_id = f"order-{victim.name}"
+        orders.append(order_id)
+        before = len(system.select("card_gateway", CHARGED))
         system.gateway_hold.touch()
         await coordinators.start(order_id)
-        before = len(system.select("payment", "SELECT * FROM charges"))
         await until(lambda before=before: len(system.select("card_gateway", CHARGED)) > before)  # type: ignore[misc]
         await victim.kill()
         system.gateway_hold.unlink()
@@ -137,5 +141,6 @@ async def test_each_killed_in_the_middle_goes_on_with_the_other(coordinators: Co
         saga, child = await coordinators.ends(order_id)
         assert (saga.state, child.state) == (SAGA_STATE_COMPLETED, SAGA_STATE_COMPLETED)
         assert child.definition == DEFINITION
-    assert len(system.select("payment", "SELECT * FROM charges")) == 2
+    charges = system.select("payment", "SELECT order_id FROM charges WHERE order_id LIKE 'order-%' ORDER BY order_id")
+    assert charges == sorted((order_id,) for order_id in orders)
     system.assert_sums_hold()

@@ -15,9 +15,10 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
+from tests.support.properties import EXAMPLES, drawing
+
 T = TypeVar("T")
 
-EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "0"))
 SEED = os.environ.get("SAGA_FUZZ_SEED", "")
 
 TAPES = st.binary(min_size=192, max_size=192)
@@ -26,10 +27,7 @@ TAPES = st.binary(min_size=192, max_size=192)
 def profile(examples: int) -> Callable[[Any], Any]:
     """How a test draws: so many examples by default."""
     chosen = settings(
-        max_examples=EXAMPLES or examples,
-        derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
+        drawing(examples),
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),  # a request is as large as it is, and a call takes what it takes
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_channelz.v1 import channelz_pb2
@@ -19,6 +20,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from hypothesis import event, given, note
 
 from saga.v1 import coordinator_pb2, definition_pb2, participant_pb2
+from saga.v1.coordinator_pb2 import StartSagasRequest, StartSagasResponse
 from saga.v1.types_pb2 import Completed
 from tests.fuzz import hostile, system
 from tests.fuzz.hostile import CANARY, Plausible
@@ -31,12 +33,13 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = 12
 CALL_MAX_S: Final = 10.0
 STREAM_MAX_S: Final = 0.1
-RESPONSES_MAX: Final = 50
+RESPONSES_MAX: Final = 200
 MEMORY_MAX_MIB: Final = 512
 
 _FILES: Final[list[Any]] = [coordinator_pb2, definition_pb2, participant_pb2, health_pb2, channelz_pb2]
 _V1ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 _V1: Final = "grpc.reflection.v1.ServerReflection"  # the same messages
+CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _LAST: Final = frozenset(("WaitSaga", "WatchSaga", "Watch"))  # calls that last as long as they may
 
 
@@ -100,6 +103,7 @@ def plausible(fuzzed: System) -> Plausible:
         "name": ["fuzz", "keyed"],
         "action": ["fuzz"],
         "idempotency_key": keys,
+        "wait": [Duration(nanos=1_000_000)],
         "input": [payload("ok"), payload("reject:decide"), payload("pend:book")],
         "output": [payload("ok")],
         "completed": [Completed(output=payload("ok"))],
@@ -190,6 +194,8 @@ def test_g13_whatever_is_sent_the_answer_is_clean_and_a_refusal_writes_nothing(f
         event(answer.code.name)
         note(f"{rpc.path} {len(raw)} bytes {raw[:300]!r} -> {answer}")
         judge(answer, request_bytes=len(raw), ours=rpc.ours, streams=rpc.method.name in _LAST)
+        if rpc.method.name == "StartSagas":
+            judge_each(raw, answer)
         if answer.ok:
             note_what_moves(fuzzed, rpc, raw, answer)
         else:
@@ -204,11 +210,26 @@ def test_g13_whatever_is_sent_the_answer_is_clean_and_a_refusal_writes_nothing(f
         assert server.memory_mib() < MEMORY_MAX_MIB
 
 
+def judge_each(raw: bytes, answer: Answer) -> None:
+    """Every call of the stream is answered, and as cleanly as if it had been made by itself."""
+    answers = [each for data in answer.responses for each in StartSagasResponse.FromString(data).answers]
+    if answer.ok:
+        assert sorted(each.id for each in answers) == sorted(
+            call.id for call in StartSagasRequest.FromString(raw).calls
+        )
+    for each in answers:
+        if each.HasField("status"):
+            event(CODES[each.status.code].name)
+            refused = Answer([], CODES[each.status.code], each.status.message, each.status.SerializeToString())
+            judge(refused, request_bytes=len(raw), ours=True, streams=False)
+
+
 def note_what_moves(fuzzed: System, rpc: Rpc, raw: bytes, answer: Answer) -> None:
     """Sagas that were touched may write by themselves from now on; so may those that waited for their keys."""
     kinds: tuple[Any, Any] = (rpc.method.input_type, rpc.method.output_type)
-    for kind, data in zip(kinds, (raw, answer.responses[0] if answer.responses else b""), strict=True):
-        fuzzed.moving |= set(_saga_ids(_parsed(GetMessageClass(kind), data)))
+    for kind, sent in zip(kinds, ([raw], answer.responses), strict=True):
+        for data in sent:
+            fuzzed.moving |= set(_saga_ids(_parsed(GetMessageClass(kind), data)))
     if {"holder", "queued"} & fuzzed.moving:
         fuzzed.moving |= {"holder", "queued"}
 
@@ -225,6 +246,9 @@ def _saga_ids(message: Any) -> Iterator[str]:
         yield message.saga_id
     if "saga" in message.DESCRIPTOR.fields_by_name:
         yield message.saga.saga_id
+    for many, one in (("calls", "request"), ("answers", "start")):
+        for each in getattr(message, many, ()):
+            yield from _saga_ids(getattr(each, one))
     if "context" in message.DESCRIPTOR.fields_by_name:  # the saga that runs as the step
         yield f"{message.context.saga_id}/{message.context.step}"
 

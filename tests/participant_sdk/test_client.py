@@ -1,8 +1,7 @@
 """The client against a small coordinator that does what a test says, on a real server."""
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,47 +11,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
 
 from participant_sdk import CoordinatorClient, SagaError, client, unpack
-from participant_sdk.errors import STATUS_DETAILS_KEY, CallError
-from participant_sdk.limits import RETRY_ATTEMPTS
+from participant_sdk.errors import CallError
+from participant_sdk.limits import RETRY_ATTEMPTS, WAIT_SLICE_MAX
 from saga.v1 import coordinator_pb2 as pb
-from saga.v1.coordinator_pb2_grpc import CoordinatorServiceServicer, add_CoordinatorServiceServicer_to_server
 from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_COMPLETED, Completed, Rejected
+from saga.v1.types_pb2 import SAGA_STATE_COMPENSATED, SAGA_STATE_COMPLETED, Completed, Rejected
+from tests.participant_sdk.scripted_coordinator import Coordinator, serving, started, unavailable
 from tests.participant_sdk.support import struct
-
-
-class Coordinator(CoordinatorServiceServicer):
-    """Answers from a script: each method takes the next step; what is not scripted is an assertion."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        self.script: list[Callable[[Any], Any]] = []
-
-    async def _answer(self, request: Any, context: Any) -> Any:
-        self.requests.append(request)
-        try:
-            answer = self.script.pop(0)(request)
-            return await answer if inspect.isawaitable(answer) else answer
-        except CallError as error:
-            await context.abort(error.code, error.message, ((STATUS_DETAILS_KEY, error.status().SerializeToString()),))
-
-    StartSaga = GetSaga = WaitSaga = ListSagas = ListSagaEvents = CancelSaga = CompleteStep = _answer
-    PauseSaga = ResumeSaga = RetrySaga = ResolveStep = _answer
-
-    def StartSagas(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - the RPC's name
-        raise NotImplementedError
-
-    async def WatchSaga(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802 - the RPC's name
-        events = await self._answer(request, context)
-        for event in events:
-            if isinstance(event, CallError):
-                await context.abort(event.code, event.message)
-            yield event
-
-
-def unavailable(_request: Any = None) -> Any:
-    raise CallError(grpc.StatusCode.UNAVAILABLE, "ERROR_REASON_SHUTTING_DOWN", "come back")
-
 
 LOST = CallError(grpc.StatusCode.UNAVAILABLE, "", "connection lost")
 
@@ -64,18 +29,16 @@ def coordinator() -> Coordinator:
 
 @pytest.fixture
 async def address(coordinator: Coordinator) -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    add_CoordinatorServiceServicer_to_server(coordinator, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    async with serving(coordinator) as served:
+        yield served
 
 
-@pytest.fixture
-async def sagas(address: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CoordinatorClient]:
+@pytest.fixture(params=[True, False], ids=["lane", "unary"])
+async def sagas(
+    address: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> AsyncIterator[CoordinatorClient]:
     monkeypatch.setattr(client, "RETRY_WAIT_INITIAL", timedelta(milliseconds=1))
-    async with CoordinatorClient(address) as connected:
+    async with CoordinatorClient(address, fast_lane=request.param) as connected:
         yield connected
 
 
@@ -85,7 +48,7 @@ def event(sequence: int) -> pb.WatchSagaResponse:
 
 class TestStart:
     async def test_sends_what_was_asked(self, coordinator: Coordinator, sagas: CoordinatorClient) -> None:
-        coordinator.script = [lambda request: pb.StartSagaResponse(saga=pb.Saga(saga_id=request.saga_id))]
+        coordinator.script = [started]
         start_time = datetime(2030, 1, 1, tzinfo=UTC)
         saga = await sagas.start(
             "orders",
@@ -132,6 +95,42 @@ class TestStart:
         with pytest.raises(SagaError, match="SAGA_EXISTS: another request"):
             await sagas.start("orders", StringValue())
         assert len(coordinator.requests) == 1
+
+
+class TestRun:
+    async def test_a_saga_that_ends_within_the_first_call(
+        self, coordinator: Coordinator, sagas: CoordinatorClient
+    ) -> None:
+        ended = pb.Saga(saga_id="s", state=SAGA_STATE_COMPENSATED)
+        coordinator.script = [lambda _request: pb.StartSagaResponse(saga=ended)]
+        waited = await sagas.run("orders", StringValue(value="x"), saga_id="s", labels={"order": "7"})
+        assert waited == (ended, True)
+        [request] = coordinator.requests
+        assert (request.saga_id, request.definition, dict(request.labels)) == ("s", "orders", {"order": "7"})
+        assert request.wait.ToTimedelta() == WAIT_SLICE_MAX
+
+    async def test_a_saga_that_takes_longer_is_waited_for(
+        self, coordinator: Coordinator, sagas: CoordinatorClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(client, "WAIT_SLICE_MAX", timedelta(seconds=7))
+        ended = pb.WaitSagaResponse(saga=pb.Saga(state=SAGA_STATE_COMPLETED), ended=True)
+        coordinator.script = [
+            unavailable,
+            started,
+            unavailable,
+            lambda _request: pb.WaitSagaResponse(),
+            lambda _: ended,
+        ]
+        assert await sagas.run("orders", StringValue()) == (ended.saga, True)
+        assert [request.wait.ToTimedelta() for request in coordinator.requests[:2]] == [timedelta(seconds=7)] * 2
+        assert [request.timeout.ToTimedelta() for request in coordinator.requests[2:]] == [timedelta(seconds=7)] * 3
+        assert len({request.saga_id for request in coordinator.requests}) == 1
+
+    async def test_the_wait_is_bounded(self, coordinator: Coordinator, sagas: CoordinatorClient) -> None:
+        coordinator.script = [started]
+        waited = await sagas.run("orders", StringValue(), saga_id="s", wait=timedelta(milliseconds=20))
+        assert (waited.saga.saga_id, waited.ended) == ("s", False)
+        assert timedelta(0) < coordinator.requests[0].wait.ToTimedelta() <= timedelta(milliseconds=20)
 
 
 class TestWait:
@@ -269,7 +268,7 @@ async def test_outside_async_with_it_says_so() -> None:
 
 async def test_a_coordinator_that_is_not_there(monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:
     monkeypatch.setattr(client, "RETRY_WAIT_INITIAL", timedelta(milliseconds=1))
-    async with CoordinatorClient(f"127.0.0.1:{unused_tcp_port}") as sagas, asyncio.timeout(30):
+    async with CoordinatorClient(f"127.0.0.1:{unused_tcp_port}") as sagas, asyncio.timeout(60):
         with pytest.raises(SagaError) as error:
             await sagas.get("s")
     assert (error.value.code, error.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
@@ -294,8 +293,8 @@ class TestReconnecting:
 
         async with await asyncio.start_server(turn_away, "127.0.0.1", 0) as door:
             host, port = door.sockets[0].getsockname()
-            async with CoordinatorClient(f"{host}:{port}") as sagas, asyncio.timeout(4):
+            async with CoordinatorClient(f"{host}:{port}") as sagas, asyncio.timeout(12):
                 asking = asyncio.create_task(sagas.get("s"))
-                for _ in range(5):
+                for _ in range(6):  # the sixth would come after 12 s at the earliest
                     await looked_for.acquire()
                 asking.cancel()

@@ -82,7 +82,7 @@ async def test_stop_lets_calls_under_way_finish_and_says_not_serving(
 
     action.on_execute = waits
     address = await participant.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(10):
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
         health: Any = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest(service=PARTICIPANT_SERVICE))
         assert (await watch.read()).status == SERVING
@@ -116,7 +116,7 @@ async def test_stop_cancels_what_outlives_the_grace_and_rolls_it_back(tmp_path: 
     action.on_execute = waits
     participant = Participant("test", [action], Watched(tmp_path / "business.db"))
     address = await participant.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(10):
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
         call = asyncio.ensure_future(ParticipantServiceStub(channel).Execute(execute_request()))
         await entered.wait()
         await participant.stop(timedelta(milliseconds=10))
@@ -166,7 +166,7 @@ async def test_serve_runs_until_a_signal(participant: Participant, number: int) 
         addresses.append(address)
         ready.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         serving = asyncio.create_task(participant.serve("127.0.0.1:0", on_ready=on_ready))
         await ready.wait()
         async with grpc.aio.insecure_channel(addresses[0]) as channel:
@@ -177,7 +177,7 @@ async def test_serve_runs_until_a_signal(participant: Participant, number: int) 
 
 async def test_serve_drains_when_it_is_cancelled(participant: Participant) -> None:
     ready = asyncio.Event()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         serving = asyncio.create_task(participant.serve("127.0.0.1:0", on_ready=lambda _address: ready.set()))
         await ready.wait()
         serving.cancel()
@@ -222,7 +222,7 @@ async def test_a_handler_that_will_not_end_does_not_keep_the_participant(
 
     action.on_execute = clings
     address = await participant.start("127.0.0.1:0")
-    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(10):
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(60):
         call = asyncio.ensure_future(ParticipantServiceStub(channel).Execute(execute_request()))
         await entered.wait()
         await participant.stop(timedelta(0))

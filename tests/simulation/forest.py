@@ -65,6 +65,8 @@ _WISHES: Final[Mapping[str, CancelRequested | Steering]] = {
 PAUSES_S: Final = (0, 0, 0, 0.1, 0.3, 1, 1, 2, 4, 15)
 OUTAGES_S: Final = (0.5, 3, 12, 40)
 JUMPS_S: Final = (0.4, 5, 60, 3600, 86_400)
+RESTS_AFTER_S: Final = (0, 0, 0.2, 1)
+"""How long a saga must be quiet for this coordinator to let it rest."""
 
 
 class _Clocks:
@@ -216,6 +218,7 @@ class Forest:
             self.counts["sagas: failed for a while"] += "saga_failed" in ends
 
     def _look(self) -> None:
+        self.counts["rests"] += self._engine.resting
         if self.court.complaints:
             raise self.court.complaints[0]
 
@@ -225,7 +228,14 @@ class Forest:
         clock = SystemClock(self._clocks.wall_ns, self._clocks.monotonic_ns)
         self._line = _Line(self.court, self._network)
         world = World(
-            self._journal, self._line, clock, Changes(), Tasks(), self._random.random, new_uid=lambda _: self._uid()
+            self._journal,
+            self._line,
+            clock,
+            Changes(),
+            Tasks(),
+            self._random.random,
+            new_uid=lambda _: self._uid(),
+            rest_after_ns=ns(self._random.choice(RESTS_AFTER_S)),
         )
         if self._scene.family is None:
             self._definitions = Definitions(self._journal, described, clock)

@@ -8,10 +8,8 @@ each time; SAGA_PROPERTY_EXAMPLES=5000 draws anew, for as long as one likes.
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from coordinator.core.definition import BUILT_IN
@@ -21,17 +19,9 @@ from coordinator.core.keys import Blocked
 from tests.coordinator.engine.bench import COMPENSATE, EXECUTE, REFUSED, bench, done, step
 from tests.simulation.scenes import forest_of
 from tests.simulation.seeds import play
+from tests.support.properties import drawing
 from tests.support.virtual_time import settled
 
-EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "0"))
-
-PROFILE = settings(
-    max_examples=EXAMPLES or 150,
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],  # a run is as long as its tapes
-)
 SEEDS = st.integers(0, 2**64 - 1)
 
 
@@ -45,14 +35,15 @@ def everything_holds(seed: int, answers: bytes, deeds: bytes) -> None:
     assert run.complaint == ""
 
 
-@PROFILE
+@pytest.mark.long
+@drawing(60)
 @given(SEEDS, st.binary(min_size=150, max_size=150), st.binary(min_size=60, max_size=60))
 def test_every_forest_comes_to_an_end_that_can_be_trusted(seed: int, answers: bytes, deeds: bytes) -> None:
     """The court complains by itself; see `court`."""
     everything_holds(seed, answers, deeds)
 
 
-@settings(PROFILE, max_examples=EXAMPLES or 20)
+@drawing(20)
 @given(SEEDS)
 def test_g3_without_failures_every_forest_ends(seed: int) -> None:
     everything_holds(seed, b"", b"")

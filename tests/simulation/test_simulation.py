@@ -10,16 +10,19 @@ import subprocess
 import sys
 from collections import Counter
 
+import pytest
+
 from tests.simulation.__main__ import chunk
 from tests.simulation.scenes import DEEDS, PASSAGES
 from tests.simulation.seeds import run
 
-SEEDS = int(os.environ.get("SAGA_SIMULATION_SEEDS", "1500"))
-REPEATED = range(40)
+SEEDS = int(os.environ.get("SAGA_SIMULATION_SEEDS", "500"))
+REPEATED = range(15)
 
 _PRINT = "import sys; from tests.simulation.seeds import run; print(*(run(int(s)).transcript for s in sys.argv[1:]))"
 
 
+@pytest.mark.long
 def test_everything_holds_on_every_seed() -> None:
     found = chunk(0, SEEDS)
     assert not found.failed, "\n".join(
@@ -34,7 +37,7 @@ def check_that_everything_happened(counts: Counter[str]) -> None:
         assert counts[f"deeds: {deed}"], deed
     for passage in PASSAGES:
         assert counts[f"network: {passage}"], passage
-    for what in ("sagas: completed", "sagas: compensated", "sagas: failed for a while", "crashes", "reports"):
+    for what in ("sagas: completed", "sagas: compensated", "sagas: failed for a while", "crashes", "reports", "rests"):
         assert counts[what], what
     for operation in ("execute", "compensate", "confirm"):
         assert counts[f"calls: {operation}"], operation

@@ -15,12 +15,12 @@ from typing import Final
 from unittest.mock import patch
 
 from coordinator.core import decide, outstanding
-from coordinator.core.inputs import Input, KeysGranted, Refused
+from coordinator.core.inputs import KeysGranted, Refused
 from coordinator.core.state import Saga, StepRecord
 from coordinator.engine import requests
 from coordinator.engine.driver import Driver
 from coordinator.engine.engine import Engine
-from coordinator.engine.exclusion import Exclusion
+from coordinator.engine.exclusion import Exclusion, Tell
 from coordinator.participants import replies
 from participant_sdk.barrier import rules
 from participant_sdk.barrier.rules import State
@@ -102,8 +102,8 @@ def _takes_any_status_for_a_refusal(*_given: Anything, **_more: Anything) -> Ref
     return Refused("UNAVAILABLE", covers_earlier=True)
 
 
-def _grants_every_key(_exclusion: Exclusion, _saga: Saga, tell: Callable[[Input], None]) -> None:
-    tell(KeysGranted())
+def _grants_every_key(_exclusion: Exclusion, saga: Saga, tell: Tell) -> None:
+    tell(saga.saga_id, KeysGranted())
 
 
 def _forgets_how_far_the_clock_went_back() -> AbstractContextManager[object]:

@@ -37,9 +37,9 @@ class SampleSystem:
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._supervisor)
         try:
-            await asyncio.gather(*(self._stage.start_service(service) for service in self._services.values()))
+            await self._stage.start_services(self._services.values())
             await self._stage.start_coordinator()
-            await asyncio.gather(*(self._register(sample) for sample in self._samples))
+            await self._stage.register(dict.fromkeys(each for sample in self._samples for each in sample.definitions()))
         except BaseException:
             await self._stack.aclose()
             raise
@@ -86,7 +86,3 @@ class SampleSystem:
             for each in sample.sums()
             if not each.adds_up
         ]
-
-    async def _register(self, sample: Sample) -> None:
-        for definition in sample.definitions():
-            await self._stage.register(definition)

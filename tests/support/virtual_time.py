@@ -5,8 +5,9 @@ for the loop. Where nothing is left to do and no timer runs, the test is stuck a
 """
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -138,3 +139,14 @@ def elapsed_s() -> float:
 async def settled() -> None:
     """Let everything happen that can happen without the time moving on (but for a microsecond)."""
     await asyncio.sleep(1e-6)
+
+
+def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run a test in virtual time, where those beside it run in real time."""
+
+    @functools.wraps(test)
+    def run() -> None:
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(test())
+
+    return run

@@ -45,20 +45,22 @@ async def execute_overlapping(trial: Trial) -> None:
 
 
 async def execute_lost(trial: Trial) -> None:
+    takes_s = await trial.takes_s()
     subjects = []
     for cut in (False, True):
-        for after_s in limits.LOST_AFTER_S:
+        for share in limits.LOST_AFTER:
             subject = trial.subject()
             subjects.append(subject)
             async with trial.second_connection() as caller:
-                await subject.lose(subject.request(OPERATION_EXECUTE), after_s, cut=cut, caller=caller)
+                await subject.lose(subject.request(OPERATION_EXECUTE), share * takes_s, cut=cut, caller=caller)
     await _completed_anew(trial, subjects)
 
 
 async def execute_deadline(trial: Trial) -> None:
-    subjects = list(trial.inputs(len(limits.SHORT_DEADLINES_S)))
-    timed = zip(subjects, limits.SHORT_DEADLINES_S, strict=True)
-    await asyncio.gather(*(subject.execute(timeout_s=timeout_s) for subject, timeout_s in timed))
+    takes_s = await trial.takes_s()
+    subjects = list(trial.inputs(len(limits.SHORT_DEADLINES)))
+    timed = zip(subjects, limits.SHORT_DEADLINES, strict=True)
+    await asyncio.gather(*(subject.execute(timeout_s=share * takes_s) for subject, share in timed))
     await _completed_anew(trial, subjects)
 
 

@@ -5,7 +5,6 @@ checks of all actions, so that a run does not wait for many starts.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -31,14 +30,12 @@ async def kill_barred(trial: Trial) -> AsyncIterator[None]:
 
 async def kill_under_way(trial: Trial) -> AsyncIterator[None]:
     """Calls are sent evenly over the time that one of them takes, so that the kill meets each elsewhere on its way."""
-    begun = time.monotonic()
-    await trial.executed()
-    took = time.monotonic() - begun
+    takes_s = await trial.takes_s()
     subjects = list(trial.inputs(limits.OVERLAPPING_CALLS))
     calls = []
     for subject in subjects:
         calls.append(asyncio.create_task(subject.execute()))
-        await asyncio.sleep(took / limits.OVERLAPPING_CALLS)
+        await asyncio.sleep(takes_s / limits.OVERLAPPING_CALLS)
     yield
     before = await asyncio.gather(*calls)
     after = await asyncio.gather(*(subject.executed(2) for subject in subjects))

@@ -102,6 +102,34 @@ PARTICIPANT_STATE_UNREACHABLE: ParticipantState.ValueType  # 3
 """It has described itself, but its connection is down."""
 Global___ParticipantState: _TypeAlias = ParticipantState  # noqa: Y015
 
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Not said; never sent."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """They do."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """They are held back, because the last ones in a row were not answered."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """One of them has gone out, to see whether there is an answer again; the others are held back."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """Whether calls go out to a participant."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Not said; never sent."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""They do."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""They are held back, because the last ones in a row were not answered."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""One of them has gone out, to see whether there is an answer again; the others are held back."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
+
 @_typing.final
 class Saga(_message.Message):
     """A saga as it stands."""
@@ -565,6 +593,7 @@ class StartSagaRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """The client's name for it, 1–128 of [A-Za-z0-9._:-]. Empty: the coordinator makes a UUIDv7, and the call is not idempotent."""
     definition: _builtins.str
@@ -587,6 +616,13 @@ class StartSagaRequest(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """A delayed start. Unset or past: at once. At most 366 days ahead."""
 
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long the answer may wait for the saga to stand COMPLETED, COMPENSATED or FAILED. Unset: it is answered as soon as
+        the saga is started. When the wait is over, or the coordinator stops, the saga is answered as it stands. At most 10 min;
+        the call's own deadline also ends it. It is no part of what the saga is: a request with another wait is the same.
+        """
+
     def __init__(
         self,
         *,
@@ -597,10 +633,11 @@ class StartSagaRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_time", b"start_time", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "start_time", b"start_time", "timeout", b"timeout", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "labels", b"labels", "saga_id", b"saga_id", "start_time", b"start_time", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "labels", b"labels", "saga_id", b"saga_id", "start_time", b"start_time", "timeout", b"timeout", "version", b"version", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -667,7 +704,7 @@ class StartSagasCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Chosen by the client, unique in the stream."""
+    """Chosen by the client, unique among the calls of the stream that are not answered yet, else INVALID_ARGUMENT."""
     @_builtins.property
     def request(self) -> Global___StartSagaRequest:
         """As in the RPC StartSaga."""
@@ -1603,6 +1640,60 @@ class CompleteStepResponse(_message.Message):
 Global___CompleteStepResponse: _TypeAlias = CompleteStepResponse  # noqa: Y015
 
 @_typing.final
+class ParticipantTraffic(_message.Message):
+    """The coordinator's calls to a participant at this moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    CALLS_WAITING_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    CALLS_HELD_FIELD_NUMBER: _builtins.int
+    OPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    UNANSWERED_CALLS_FIELD_NUMBER: _builtins.int
+    calls_max: _builtins.int
+    """How many are in flight at most, as the configuration says."""
+    calls_in_flight: _builtins.int
+    """How many are in flight."""
+    calls_waiting: _builtins.int
+    """How many wait for one of those to end."""
+    breaker: Global___BreakerState.ValueType
+    """Whether calls go out."""
+    calls_held: _builtins.int
+    """How many are held back; each waits for as long as its attempt may take."""
+    unanswered_calls: _builtins.int
+    """How many calls in a row were not answered: the time was over, or there was no connection."""
+    @_builtins.property
+    def behind(self) -> _duration_pb2.Duration:
+        """For how long the first of those that wait does. Beyond 2 s no sagas that need the participant are started."""
+
+    @_builtins.property
+    def open_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when, while the breaker is OPEN, none goes out."""
+
+    def __init__(
+        self,
+        *,
+        calls_max: _builtins.int = ...,
+        calls_in_flight: _builtins.int = ...,
+        calls_waiting: _builtins.int = ...,
+        behind: _duration_pb2.Duration | None = ...,
+        breaker: Global___BreakerState.ValueType = ...,
+        calls_held: _builtins.int = ...,
+        open_until: _timestamp_pb2.Timestamp | None = ...,
+        unanswered_calls: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "open_until", b"open_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "breaker", b"breaker", "calls_held", b"calls_held", "calls_in_flight", b"calls_in_flight", "calls_max", b"calls_max", "calls_waiting", b"calls_waiting", "open_until", b"open_until", "unanswered_calls", b"unanswered_calls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParticipantTraffic: _TypeAlias = ParticipantTraffic  # noqa: Y015
+
+@_typing.final
 class Participant(_message.Message):
     """A participant as the coordinator knows it."""
 
@@ -1616,6 +1707,7 @@ class Participant(_message.Message):
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     FAST_LANE_FIELD_NUMBER: _builtins.int
+    TRAFFIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the configuration."""
     target: _builtins.str
@@ -1643,6 +1735,10 @@ class Participant(_message.Message):
         that is not any more what a definition version with unfinished sagas was registered with.
         """
 
+    @_builtins.property
+    def traffic(self) -> Global___ParticipantTraffic:
+        """How its calls go. Unset for `coordinator`, which is not called over the network."""
+
     def __init__(
         self,
         *,
@@ -1654,10 +1750,11 @@ class Participant(_message.Message):
         last_failure: _builtins.str = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
         fast_lane: _builtins.bool = ...,
+        traffic: Global___ParticipantTraffic | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "traffic", b"traffic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "fast_lane", b"fast_lane", "last_failure", b"last_failure", "name", b"name", "problems", b"problems", "state", b"state", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "fast_lane", b"fast_lane", "last_failure", b"last_failure", "name", b"name", "problems", b"problems", "state", b"state", "target", b"target", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

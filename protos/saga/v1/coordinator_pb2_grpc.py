@@ -124,7 +124,11 @@ class CoordinatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartSagas(self, request_iterator, context):
-        """The same for clients that start many: answers in any order.
+        """The same for clients that start many. Each call is read as StartSaga reads it and answered by itself, in any order. When
+        many calls are unanswered the coordinator reads on only as it answers. A client that half-closes gets the answers that
+        are left, then OK. Errors of the stream itself: INVALID_ARGUMENT (a message does not decode), UNAVAILABLE (the
+        coordinator stops), RESOURCE_EXHAUSTED (too many streams). A call that the stream's end leaves unanswered may have
+        started its saga.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

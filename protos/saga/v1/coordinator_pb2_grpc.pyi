@@ -44,7 +44,12 @@ class CoordinatorServiceStub:
     FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
     """
     StartSagas: _grpc.StreamStreamMultiCallable[_coordinator_pb2.StartSagasRequest, _coordinator_pb2.StartSagasResponse]
-    """The same for clients that start many: answers in any order."""
+    """The same for clients that start many. Each call is read as StartSaga reads it and answered by itself, in any order. When
+    many calls are unanswered the coordinator reads on only as it answers. A client that half-closes gets the answers that
+    are left, then OK. Errors of the stream itself: INVALID_ARGUMENT (a message does not decode), UNAVAILABLE (the
+    coordinator stops), RESOURCE_EXHAUSTED (too many streams). A call that the stream's end leaves unanswered may have
+    started its saga.
+    """
     GetSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetSagaRequest, _coordinator_pb2.GetSagaResponse]
     """A saga as it stands. Errors: NOT_FOUND."""
     WaitSaga: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.WaitSagaRequest, _coordinator_pb2.WaitSagaResponse]
@@ -89,7 +94,12 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     FAILED_PRECONDITION (version deprecated, or of a definition that a step runs no version fits any more).
     """
     StartSagas: _aio.StreamStreamMultiCallable[_coordinator_pb2.StartSagasRequest, _coordinator_pb2.StartSagasResponse]  # type: ignore[assignment]
-    """The same for clients that start many: answers in any order."""
+    """The same for clients that start many. Each call is read as StartSaga reads it and answered by itself, in any order. When
+    many calls are unanswered the coordinator reads on only as it answers. A client that half-closes gets the answers that
+    are left, then OK. Errors of the stream itself: INVALID_ARGUMENT (a message does not decode), UNAVAILABLE (the
+    coordinator stops), RESOURCE_EXHAUSTED (too many streams). A call that the stream's end leaves unanswered may have
+    started its saga.
+    """
     GetSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.GetSagaRequest, _coordinator_pb2.GetSagaResponse]  # type: ignore[assignment]
     """A saga as it stands. Errors: NOT_FOUND."""
     WaitSaga: _aio.UnaryUnaryMultiCallable[_coordinator_pb2.WaitSagaRequest, _coordinator_pb2.WaitSagaResponse]  # type: ignore[assignment]
@@ -143,7 +153,12 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_coordinator_pb2.StartSagasRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_coordinator_pb2.StartSagasResponse], _abc.AsyncIterator[_coordinator_pb2.StartSagasResponse]]:
-        """The same for clients that start many: answers in any order."""
+        """The same for clients that start many. Each call is read as StartSaga reads it and answered by itself, in any order. When
+        many calls are unanswered the coordinator reads on only as it answers. A client that half-closes gets the answers that
+        are left, then OK. Errors of the stream itself: INVALID_ARGUMENT (a message does not decode), UNAVAILABLE (the
+        coordinator stops), RESOURCE_EXHAUSTED (too many streams). A call that the stream's end leaves unanswered may have
+        started its saga.
+        """
 
     @_abc_1.abstractmethod
     def GetSaga(

@@ -339,6 +339,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The idempotency key came with another action or another input before."""
     ERROR_REASON_NO_CHILD_FITS: _ErrorReason.ValueType  # 18
     """A step runs another definition as a child, and no version of that one which takes new sagas fits the step any more."""
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 19
+    """The coordinator has more to do than it can, and takes no new sagas for now; google.rpc.RetryInfo says when to come back."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call to the coordinator was refused; the reason of the google.rpc.ErrorInfo (domain
@@ -383,6 +385,8 @@ ERROR_REASON_KEY_REUSED: ErrorReason.ValueType  # 17
 """The idempotency key came with another action or another input before."""
 ERROR_REASON_NO_CHILD_FITS: ErrorReason.ValueType  # 18
 """A step runs another definition as a child, and no version of that one which takes new sagas fits the step any more."""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 19
+"""The coordinator has more to do than it can, and takes no new sagas for now; google.rpc.RetryInfo says when to come back."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -54,11 +54,11 @@ async def serving(
     bench: Bench | None = None, *, targets: dict[str, str] | None = None, gates: Gates | None = None
 ) -> AsyncGenerator[Api, None]:
     """Serve until the context is left."""
-    bench = bench or Bench()
+    bench, gates = bench or Bench(), gates or Gates()
     await bench.engine.open()
     async with Directory(targets or {}, shared=SHARED_FILES) as directory:
         server = Server(
-            SagaService(bench.engine, bench.journal, bench.clock),
+            SagaService(bench.engine, bench.journal, bench.clock, gates),
             DefinitionService(bench.definitions, bench.journal),
             DirectoryService(
                 directory, Compatibility(bench.journal, directory.descriptions).problems, bench.definitions

@@ -321,7 +321,7 @@ async def test_g14_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REFLECTION_STREAMS_MAX", 1)
     question = symbol("saga.v1.Saga").SerializeToString()
     async with coordinator() as served, grpc.aio.insecure_channel(served.target) as channel:
-        open_stream = rpc(channel)(timeout=10)
+        open_stream = rpc(channel)(timeout=60)
         await open_stream.write(question)
         await open_stream.read()
         with pytest.raises(grpc.aio.AioRpcError, match="1 reflection streams are open") as caught:
@@ -346,7 +346,7 @@ async def test_a_client_that_goes_away_frees_its_stream(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Reflection, "_serve", watched)
     async with coordinator() as served, grpc.aio.insecure_channel(served.target) as channel:
-        open_stream = rpc(channel)(timeout=10)
+        open_stream = rpc(channel)(timeout=60)
         await open_stream.write(question)
         await open_stream.read()
         open_stream.cancel()
@@ -360,7 +360,7 @@ async def test_a_server_that_stops_ends_open_streams_with_a_status() -> None:
         await open_stream.write(symbol("saga.v1.Saga").SerializeToString())
         await open_stream.read()
         await served.server.stop(None)
-        assert await asyncio.wait_for(open_stream.code(), 10) is not grpc.StatusCode.OK
+        assert await asyncio.wait_for(open_stream.code(), 60) is not grpc.StatusCode.OK
 
 
 async def test_a_cancellation_from_within_ends_the_call_with_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +372,7 @@ async def test_a_cancellation_from_within_ends_the_call_with_a_status(monkeypatc
     async with coordinator() as served, grpc.aio.insecure_channel(served.target) as channel:
         monkeypatch.setattr(Directory, "types", cancelled)
         stream = rpc(channel)(iter([b""]))
-        assert await asyncio.wait_for(stream.code(), 10) is grpc.StatusCode.CANCELLED
+        assert await asyncio.wait_for(stream.code(), 60) is grpc.StatusCode.CANCELLED
 
 
 def test_the_shared_files_stand_by_themselves() -> None:

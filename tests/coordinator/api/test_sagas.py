@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from coordinator.api import paging, sagas
-from coordinator.api.rpc import Caller
+from coordinator.api.rpc import Caller, Gates
 from coordinator.api.sagas import SagaService
 from coordinator.core.limits import SECOND_NS
 from saga.v1 import coordinator_pb2 as pb
@@ -128,6 +128,72 @@ async def test_a_journal_that_cannot_be_written_makes_a_start_unavailable() -> N
         assert (await api.sagas.StartSaga(request())).created
 
 
+# --- Start and wait ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_start_that_waits_is_answered_when_the_saga_stands() -> None:
+    async with serving() as api:
+        await api.bench.register(step("a"), output="a")
+        api.bench.participants.hold("a")
+        starting = asyncio.ensure_future(api.sagas.StartSaga(request(wait=Duration(seconds=30))))
+        await until(lambda: api.bench.changes._waits and api.bench.participants.calls)
+        api.bench.participants.answer("a", done("by a"))
+        response = await starting
+        assert response.created
+        assert response.saga == (await api.sagas.GetSaga(pb.GetSagaRequest(saga_id="s"))).saga
+        assert response.saga.state == SAGA_STATE_COMPLETED
+        again = await api.sagas.StartSaga(request(wait=Duration(seconds=5)))
+        assert (again.created, again.saga) == (False, response.saga)
+
+
+async def test_a_start_whose_wait_is_over_is_answered_with_the_saga_as_it_stands() -> None:
+    async with serving() as api:
+        await api.bench.register(step("a"))
+        api.bench.participants.script("a", EXECUTE, accepted(3600))
+        for wait, timeout in ((Duration(), None), (Duration(nanos=1_000_000), None), (Duration(seconds=600), 0.4)):
+            response = await api.sagas.StartSaga(request(wait=wait), timeout=timeout)
+            assert response.saga.state == SAGA_STATE_RUNNING
+        assert not response.created
+        api.bench.participants.script("a", COMPENSATE, REFUSED)
+        await api.sagas.CancelSaga(pb.CancelSagaRequest(saga_id="s"))
+        response = await api.sagas.StartSaga(request(wait=Duration(seconds=30)))
+        assert response.saga.state == SAGA_STATE_FAILED
+
+
+async def test_a_start_that_waits_is_not_failed_by_a_coordinator_that_stops() -> None:
+    async with serving() as api:
+        await api.bench.register(step("a"))
+        api.bench.participants.script("a", EXECUTE, accepted(3600))
+        starting = asyncio.ensure_future(api.sagas.StartSaga(request(wait=Duration(seconds=30))))
+        await until(lambda: api.bench.changes._waits and api.bench.participants.calls)
+        assert await api.bench.engine.drain(5)
+        response = await starting
+        assert (response.created, response.saga.state) == (True, SAGA_STATE_RUNNING)
+
+
+async def test_rule_11_a_start_that_waits_is_not_failed_by_a_saga_that_is_set_aside() -> None:
+    async with serving() as api:
+        await api.bench.register(step("a"))
+        api.bench.participants.hold("a")
+        starting = asyncio.ensure_future(api.sagas.StartSaga(request(wait=Duration(seconds=30))))
+        await until(lambda: api.bench.changes._waits and api.bench.participants.calls)
+        api.bench.journal.fail_next()
+        api.bench.journal.damage("s", 2, b"\xff")  # found when it is read back
+        api.bench.participants.answer("a", done())
+        response = await starting
+        assert response.created
+        assert response.saga.failure.kind == FAILURE_KIND_UNREADABLE
+
+
+async def test_a_saga_too_large_for_an_answer_is_waited_for_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as api:
+        await api.bench.register(step("a"))
+        monkeypatch.setattr(sagas, "ROOM_BYTES", 300)
+        response = await api.sagas.StartSaga(request(value="x" * 100, wait=Duration(seconds=30)))
+        assert response.saga.state == SAGA_STATE_COMPLETED
+        assert not response.saga.HasField("input")
+
+
 # --- Get and wait -----------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +300,7 @@ async def test_a_watch_follows_a_saga_to_its_end() -> None:
 async def test_a_watch_that_is_closed_leaves_nothing_behind_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as api:
         await _pending(api)
-        service = SagaService(api.bench.engine, api.bench.journal, api.bench.clock)
+        service = SagaService(api.bench.engine, api.bench.journal, api.bench.clock, Gates())
         opened = []
         engine_watch = api.bench.engine.watch
 
@@ -243,7 +309,7 @@ async def test_a_watch_that_is_closed_leaves_nothing_behind_at_once(monkeypatch:
             return opened[0]
 
         monkeypatch.setattr(api.bench.engine, "watch", watch_and_keep)
-        watch = service.WatchSaga(pb.WatchSagaRequest(saga_id="s"), Caller(None))
+        watch = service.WatchSaga(pb.WatchSagaRequest(saga_id="s"), Caller(lambda: None))
         await anext(watch)
         assert list(api.bench.changes._followers) == ["s"]
         await watch.aclose()

@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from coordinator.api.definitions import DefinitionService
 from coordinator.api.directory import DirectoryService
 from coordinator.api.participant import ParticipantService
+from coordinator.api.rpc import Gates
 from coordinator.api.sagas import SagaService
 from coordinator.api.server import Server
 from coordinator.engine.compatibility import Compatibility
@@ -87,9 +88,11 @@ async def test_the_address_has_the_port_that_was_picked() -> None:
 
 
 def _server(bench: Bench) -> Server:
-    sagas = SagaService(bench.engine, bench.journal, bench.clock)
+    gates = Gates()
+    sagas = SagaService(bench.engine, bench.journal, bench.clock, gates)
     directory = Directory({})
     problems = Compatibility(bench.journal, directory.descriptions).problems
     participants = DirectoryService(directory, problems, bench.definitions)
     children = ParticipantService(bench.engine.children, bench.definitions)
-    return Server(sagas, DefinitionService(bench.definitions, bench.journal), participants, children, directory)
+    definitions = DefinitionService(bench.definitions, bench.journal)
+    return Server(sagas, definitions, participants, children, directory, gates)

@@ -32,6 +32,7 @@ TABLE: list[tuple[Exception, str, str, set[str]]] = [
     (engine.DefinitionNotFound("order", 1), "NOT_FOUND", "DEFINITION_NOT_FOUND", set()),
     (engine.DefinitionDeprecated("order", 1), "FAILED_PRECONDITION", "DEFINITION_DEPRECATED", set()),
     (engine.NoChildFits("order", "ship", "parcel", "gone"), "FAILED_PRECONDITION", "NO_CHILD_FITS", set()),
+    (engine.Overloaded("starts wait"), "RESOURCE_EXHAUSTED", "OVERLOADED", {"RetryInfo"}),
     (engine.KeyReused("k"), "FAILED_PRECONDITION", "KEY_REUSED", set()),
     (engine.StartedDifferently("s"), "ALREADY_EXISTS", "SAGA_EXISTS", set()),
     (engine.SagaRetired("s", "COMPLETED"), "ALREADY_EXISTS", "SAGA_EXISTS", set()),

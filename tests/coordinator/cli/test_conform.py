@@ -55,7 +55,7 @@ def target(directory: Path) -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield served[0]
     stop.set()
     thread.join()

@@ -98,10 +98,7 @@ def test_a_watch_that_is_refused_is_not_taken_up(fake: FakeCoordinator) -> None:
     assert len(fake.requests["WatchSaga"]) == 1
 
 
-def test_a_silent_watch_asks_whether_the_coordinator_is_still_there(
-    fake: FakeCoordinator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "_STREAM_S", 0.05)
+def test_a_silent_watch_asks_whether_the_coordinator_is_still_there(fake: FakeCoordinator) -> None:
     silence = status(grpc.StatusCode.DEADLINE_EXCEEDED, "", types.ERROR_REASON_UNSPECIFIED)
     fake.answers["WatchSaga"] = [[silence], [watched(1)]]
     fake.answers["GetSaga"] = pb.GetSagaResponse(saga=saga())

@@ -34,7 +34,7 @@ def test_it_runs_on_flags_alone_and_says_where_it_listens(served: list[Settings]
     (settings,) = served
     assert settings.listen == "127.0.0.1:0"
     assert settings.journal == Path("a.db")
-    assert settings.participants == {"inventory": "127.0.0.1:50061", "payment": "127.0.0.1:50062"}
+    assert settings.targets == {"inventory": "127.0.0.1:50061", "payment": "127.0.0.1:50062"}
     assert (settings.log_level, settings.log_format) == ("debug", "json")
 
 

@@ -22,7 +22,7 @@ actions:
         reason: REFUSED
         lifted_by: touch "lifted-$UNIQUE"
     pending:
-      - {input: {transfer_id: "${unique}", account_id: slow}, completes_within: 200ms}
+      - {input: {transfer_id: "${unique}", account_id: slow}, completes_within: 2s}
   Note:
     inputs:
       - {transfer_id: "${unique}"}

@@ -16,6 +16,8 @@ from coordinator.conform.runner import Chosen, conform
 from tests.coordinator.conform.suite import examples, tried
 from tests.coordinator.conform.wrong_participant import FAULTS, HOLD, NOTE
 
+pytestmark = pytest.mark.long
+
 RUNS_AT_ONCE = 6
 UNANSWERED_S = 2.0  # how long an answer of the fast lane is waited for that will not come
 

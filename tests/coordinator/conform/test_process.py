@@ -42,7 +42,7 @@ def lives(group: int) -> bool:
 
 async def gone(group: int) -> bool:
     """Whoever is left of a killed group is the system's to bury."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while lives(group):  # noqa: ASYNC110 - the system brings it about
             await asyncio.sleep(0.01)
     return True

@@ -227,7 +227,9 @@ class Bench:
 
     def turn(self, given: Input | None = None) -> list[SagaEvent]:
         """One turn at the present instant; the journal, folded anew, must give the same state."""
-        events = turn(self.saga, given, self.now_ns, self.answers, self.polled_until_ns)
+        taken = turn(self.saga, given, self.now_ns, self.answers, self.polled_until_ns)
+        assert taken.wanted == outstanding(self.saga, self.now_ns, self.polled_until_ns)
+        events = list(taken.events)
         self.keep(events)
         assert picture(self.folded()) == picture(self.saga)
         return events

@@ -10,13 +10,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from coordinator.core import limits
 from coordinator.core.compatibility import incompatible_reader, incompatible_writer
 from coordinator.core.descriptors import build_pool
 from tests.coordinator.dataflow.shop import compile_protos
+from tests.support.properties import drawing
 
 GOOGLE = (
     "any",
@@ -506,7 +507,7 @@ def lost(data: st.DataObject, written_as: Descriptor, read_as: Descriptor, *, al
 
 
 @given(data=st.data(), before=schemas())
-@settings(max_examples=500, deadline=None)
+@drawing(150)
 def test_g11_no_recorded_value_loses_anything_to_a_reader_that_is_called_compatible(
     data: st.DataObject, before: Schema
 ) -> None:
@@ -516,7 +517,7 @@ def test_g11_no_recorded_value_loses_anything_to_a_reader_that_is_called_compati
 
 
 @given(data=st.data(), before=schemas())
-@settings(max_examples=500, deadline=None)
+@drawing(150)
 def test_g11_no_reader_of_before_misses_anything_of_a_writer_that_is_called_compatible(
     data: st.DataObject, before: Schema
 ) -> None:
@@ -527,7 +528,7 @@ def test_g11_no_reader_of_before_misses_anything_of_a_writer_that_is_called_comp
 
 
 @given(schema=schemas())
-@settings(max_examples=100, deadline=None)
+@drawing(50)
 def test_a_type_fits_itself(schema: Schema) -> None:
     assert incompatible_reader(schema.descriptor(), schema.descriptor()) == []
     assert incompatible_writer(schema.descriptor(), schema.descriptor()) == []
@@ -537,7 +538,7 @@ ANOTHER_KIND = {"string": "int64", "bytes": "int64", "float": "int64", "double":
 
 
 @given(data=st.data(), schema=schemas())
-@settings(max_examples=200, deadline=None)
+@drawing(100)
 def test_a_field_that_is_gone_or_reads_otherwise_is_named(data: st.DataObject, schema: Schema) -> None:
     """Mutants of which each loses data: the report has the very field's path."""
     victim = data.draw(st.sampled_from(schema.messages[0]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.core.keys import Blocked, Claim, Keys, Verdict
+from tests.support.properties import drawing
 
 
 def root(name: str, *keys: str, at: int = 0) -> Claim:
@@ -171,7 +172,6 @@ def test_records_that_contradict_each_other_hold_for_both() -> None:
 # --- Whatever happens -------------------------------------------------------------------------------------------------
 
 _NAMES = "abcd"
-EXAMPLES = 500
 
 
 class Model:
@@ -264,7 +264,7 @@ class Model:
             assert not claim.nested or claim.owner not in self.waits_for(claim), "a circle"
 
 
-@settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
+@drawing(500)
 @given(
     st.lists(
         st.tuples(

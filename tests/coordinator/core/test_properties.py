@@ -7,13 +7,12 @@ same each time; SAGA_PROPERTY_EXAMPLES=20000 draws anew, for as long as one like
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import event, given, note
 from hypothesis import strategies as st
 
 from coordinator.core.definition import check_structure
@@ -23,20 +22,12 @@ from saga.v1.types_pb2 import SagaState
 from tests.coordinator.core.sagas import Answers, attempts, define, step
 from tests.coordinator.core.simulation import CHOICES, World
 from tests.coordinator.core.transcript import describe
+from tests.support.properties import drawing
 
-EXAMPLES = int(os.environ.get("SAGA_PROPERTY_EXAMPLES", "0"))
 HEALED_ROUNDS_MAX = 500
 TAPE_LENGTH = 120
 
 T = TypeVar("T")
-
-PROFILE = settings(
-    max_examples=EXAMPLES or 1000,
-    derandomize=not EXAMPLES,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],  # a run is as long as its tape
-)
 
 
 # --- What is drawn ----------------------------------------------------------------------------------------------------
@@ -203,7 +194,7 @@ def live(world: World, tape: Tape) -> None:
 # --- What must hold ---------------------------------------------------------------------------------------------------
 
 
-@PROFILE
+@drawing(400)
 @given(SCENES, TAPES)
 def test_every_saga_comes_to_an_end_that_can_be_trusted(scene: Scene, numbers: bytes) -> None:
     """The judge and the participants complain by themselves; see `judge` and `World.check_end`."""
@@ -211,7 +202,7 @@ def test_every_saga_comes_to_an_end_that_can_be_trusted(scene: Scene, numbers: b
     event(SagaState.Name(world.saga.state))
 
 
-@settings(PROFILE, max_examples=200)
+@drawing(100)
 @given(SCENES)
 def test_g3_without_failures_a_saga_completes_unless_its_own_data_or_holds_are_in_the_way(scene: Scene) -> None:
     world = play(scene, b"")

@@ -467,16 +467,16 @@ def test_the_same_inputs_give_the_same_events() -> None:
 def test_record_takes_an_input_in_and_starts_nothing() -> None:
     """For a coordinator that is about to stop: the reply is kept, and what follows is left to the next one."""
     bench = begun(define(step("a"), step("b"), timeout=30))
-    bench.keep(record(bench.saga, Replied("a", EXECUTE, 1, DONE), T0_NS))
+    bench.keep(record(bench.saga, Replied("a", EXECUTE, 1, DONE), T0_NS).events)
     assert names(bench.journal)[-1] == "step_completed"
-    assert record(bench.saga, None, T0_NS) == []
+    assert record(bench.saga, None, T0_NS).events == []
     assert started(bench.crash()) == [("b", EXECUTE, 1)]
 
 
 def test_g6_a_completion_recorded_before_a_stop_passes_the_point_of_no_return_after_it() -> None:
     """The deadline passed in between."""
     bench = begun(define(step("a"), timeout=30))
-    bench.keep(record(bench.saga, Replied("a", EXECUTE, 1, DONE), T0_NS))
+    bench.keep(record(bench.saga, Replied("a", EXECUTE, 1, DONE), T0_NS).events)
     bench.now_ns = at(99)
     assert names(bench.crash()) == ["point_of_no_return_passed", "saga_overdue", "saga_completed"]
 
@@ -487,7 +487,7 @@ def test_a_turn_needs_no_live_saga_to_go_on() -> None:
     bench.reply("reserve", DONE)
     for length in range(1, len(bench.journal) + 1):
         saga = fold(Saga("saga-1", plan(PATTERN)), bench.journal[:length])
-        events = turn(saga, Recovered(), T0_NS, Answers())
+        events = turn(saga, Recovered(), T0_NS, Answers()).events
         again = fold(Saga("saga-1", plan(PATTERN)), bench.journal[:length])
         for event in events:
             apply(again, SagaEvent.FromString(event.SerializeToString()))

@@ -26,7 +26,7 @@ from coordinator.journal.port import JournalReader
 from coordinator.participants.call import Call
 from saga.v1.coordinator_pb2 import StartSagaRequest
 from saga.v1.definition_pb2 import STEP_ORDER_GRAPH, AttemptPolicy, SagaDefinition, StepDefinition
-from saga.v1.event_pb2 import SagaEvent
+from saga.v1.event_pb2 import ParentStep, SagaEvent
 from saga.v1.participant_pb2 import Action, DescribeResponse
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CALL_REFUSED,
@@ -40,7 +40,7 @@ from saga.v1.types_pb2 import (
     StepKind,
 )
 from tests.coordinator.core.protos import files, proto
-from tests.support.virtual_time import LoopClock
+from tests.support.virtual_time import LoopClock, elapsed_s
 
 TEXT = "shop.Text"
 _SHOP = files(proto("shop.proto", "shop", {"Text": ["text"], "Other": ["text"]}))
@@ -165,7 +165,11 @@ class Bench:
     """One coordinator's engine."""
 
     def __init__(
-        self, journal: MemoryJournal | None = None, clock: LoopClock | None = None, unfinished_max: int = 1000
+        self,
+        journal: MemoryJournal | None = None,
+        clock: LoopClock | None = None,
+        unfinished_max: int = 1000,
+        rest_after_ns: int = limits.REST_AFTER_NS,
     ) -> None:
         self.journal = journal or MemoryJournal()
         self.clock = clock or LoopClock()
@@ -173,7 +177,18 @@ class Bench:
         self.descriptions = descriptions()
         self.changes = Changes()
         self.tasks = Tasks()
-        world = World(self.journal, self.participants, self.clock, self.changes, self.tasks, lambda: 0.0)
+        self.behind_s: dict[str, float] = {}
+        world = World(
+            self.journal,
+            self.participants,
+            self.clock,
+            self.changes,
+            self.tasks,
+            lambda: 0.0,
+            rest_after_ns=rest_after_ns,
+            behind_s=lambda participant: self.behind_s.get(participant, 0.0),
+        )
+        self._rest_after_ns = rest_after_ns
         self.definitions = Definitions(self.journal, lambda: self.descriptions, self.clock)
         self.engine = Engine(world, self.definitions, unfinished_max)
 
@@ -207,11 +222,19 @@ class Bench:
         """What is on stable storage: `attempt_started reserve 1`."""
         return [brief(event) for event in await self.journal.read(saga_id)]
 
+    def news(self, saga_id: str, step_name: str) -> None:
+        """Tell the saga that there may be news of its child."""
+        self.engine._drivers.tell_parent(ParentStep(saga_id=saga_id, step=step_name))
+
+    def rests(self, saga_id: str = "s") -> bool:
+        """Whether the saga is unfinished, and nobody drives it."""
+        return saga_id in self.engine._drivers._resting
+
     async def crash(self) -> "Bench":
         """Kill this engine, and put another one on what was durable."""
         journal = self.journal.reopen()
         await self.engine.close()
-        again = Bench(journal, self.clock)
+        again = Bench(journal, self.clock, rest_after_ns=self._rest_after_ns)
         await again.engine.open()
         return again
 
@@ -226,6 +249,16 @@ async def bench(**options: Anything) -> AsyncGenerator[Bench, None]:
     finally:
         await made.engine.close()
         assert made.engine.unfinished == 0
+
+
+@asynccontextmanager
+async def restarted(first: Bench) -> AsyncGenerator[Bench, None]:
+    """Another coordinator on what the first one left."""
+    second = await first.crash()
+    try:
+        yield second
+    finally:
+        await second.engine.close()
 
 
 def request(saga_id: str = "s", value: str = "in", **fields: Anything) -> StartSagaRequest:
@@ -250,3 +283,17 @@ def brief(event: SagaEvent) -> str:
 def attempts_of(lines: Iterable[str], step_name: str) -> Sequence[str]:
     """Those of one step, among `made` or `journaled`."""
     return [line for line in lines if step_name in line.split()]
+
+
+def instants(b: Bench) -> dict[str, list[float]]:
+    """When each kind of call is made, in seconds; filled while sagas run."""
+    times: dict[str, list[float]] = {}
+    original = b.participants.call
+
+    async def call(call: Call) -> Reply:
+        key = f"{call.context.step} {call.method.rpartition('/')[2]}"
+        times.setdefault(key, []).append(round(elapsed_s(), 3))
+        return await original(call)
+
+    b.participants.call = call  # type: ignore[method-assign]  # the test listens in
+    return times

@@ -92,6 +92,8 @@ def test_g10_the_digest_is_of_what_the_request_says() -> None:
     digest = admission.digest(request(labels=labels), order)
     assert admission.digest(request(labels=dict(reversed(labels.items()))), order) == digest
     assert admission.digest(request(labels=labels, input=text("in", prefix="a.b/c/")), order) == digest
+    for wait_s in (0, 1):
+        assert admission.digest(request(labels=labels, wait={"seconds": wait_s}), order) == digest
     unlike = [
         request("t", labels=labels),
         request(value="other", labels=labels),

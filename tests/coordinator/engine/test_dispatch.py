@@ -20,6 +20,7 @@ from tests.coordinator.engine.bench import (
     attempts_of,
     bench,
     done,
+    instants,
     ns,
     policy,
     request,
@@ -28,20 +29,6 @@ from tests.coordinator.engine.bench import (
 from tests.support.virtual_time import EPOCH_NS, elapsed_s, settled
 
 CANCEL = CancelRequested("changed my mind")
-
-
-def instants(b: Bench) -> dict[str, list[float]]:
-    """When each kind of call was made, in seconds; filled while the saga runs."""
-    times: dict[str, list[float]] = {}
-    original = b.participants.call
-
-    async def call(call: Call) -> Reply:
-        key = f"{call.context.step} {call.method.rpartition('/')[2]}"
-        times.setdefault(key, []).append(round(elapsed_s(), 3))
-        return await original(call)
-
-    b.participants.call = call  # type: ignore[method-assign]  # the test listens in
-    return times
 
 
 # --- Calls ------------------------------------------------------------------------------------------------------------
@@ -347,7 +334,7 @@ async def test_news_that_comes_while_a_poll_is_in_flight_leads_to_another_at_onc
     """The poll may have been answered by what was so before the news."""
     async with bench() as b:
         await polled_and_held(b)
-        b.engine._drivers["s"].hasten("a")
+        b.news("s", "a")
         await settled()
         assert made_of_a(b) == 2
         b.participants.answer("a", accepted(60))
@@ -366,7 +353,7 @@ async def test_g8_no_poll_goes_out_while_the_answer_to_the_one_before_waits_to_b
         b.journal.hold()
         b.participants.answer("c", done())
         await settled()
-        b.engine._drivers["s"].hasten("a")
+        b.news("s", "a")
         b.participants.answer("a", done())
         await settled()
         b.journal.release()

@@ -1,8 +1,8 @@
 """Starting, finding who drives a saga, recovery, following, and stopping."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import pytest
 from google.protobuf.any_pb2 import Any
@@ -10,11 +10,13 @@ from google.protobuf.any_pb2 import Any
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
 from coordinator.core.inputs import CancelRequested, Reply
+from coordinator.core.state import Saga
 from coordinator.engine.errors import (
     DefinitionDeprecated,
     DefinitionNotFound,
     InvalidRequest,
     OverLimit,
+    Overloaded,
     ShuttingDown,
     StartedDifferently,
 )
@@ -23,7 +25,7 @@ from coordinator.journal.memory import MemoryJournal
 from coordinator.journal.port import Page, SagaCursor, SagaIndex
 from coordinator.participants.call import Call
 from saga.v1.event_pb2 import SagaEvent
-from saga.v1.types_pb2 import SAGA_STATE_FAILED, SagaState
+from saga.v1.types_pb2 import SAGA_STATE_COMPLETED, SAGA_STATE_FAILED, SagaState
 from tests.coordinator.engine.bench import (
     ABORTED,
     COMPENSATE,
@@ -39,22 +41,13 @@ from tests.coordinator.engine.bench import (
     ns,
     policy,
     request,
+    restarted,
     step,
     text,
 )
 from tests.support.virtual_time import EPOCH_NS, elapsed_s, settled
 
 CANCEL = CancelRequested("changed my mind", "alice")
-
-
-@asynccontextmanager
-async def restarted(first: Bench) -> AsyncGenerator[Bench, None]:
-    """Another coordinator on what the first one left."""
-    second = await first.crash()
-    try:
-        yield second
-    finally:
-        await second.engine.close()
 
 
 # --- G10 --------------------------------------------------------------------------------------------------------------
@@ -314,7 +307,7 @@ async def test_rule_11_what_cannot_be_read_is_set_aside_and_the_others_go_on(
         body = SagaEvent(saga_id="impossible", sequence=2).SerializeToString()
         first.journal.damage("impossible", 2, body)
         async with restarted(first) as b:
-            assert await b.engine.recover() == 1
+            assert await b.engine.recover() == 3
             assert await b.ended("well") == "COMPLETED"
             for saga_id in ("garbage", "impossible"):
                 with pytest.raises(UnreadableSaga):
@@ -338,7 +331,7 @@ async def test_rule_11_who_waits_is_told_when_a_saga_is_set_aside() -> None:
             waiting = asyncio.create_task(b.engine.wait("s", 1e6))
             await settled()
             b.journal.damage("s", 2, b"\xff")
-            assert await b.engine.recover() == 0
+            await b.engine.recover()
             assert await waiting
             assert elapsed_s() < 1
 
@@ -355,7 +348,7 @@ async def test_rule_11_a_definition_that_cannot_be_used_concerns_its_sagas_only(
         async with restarted(first) as b:
             broken = await b.definitions.get("other")
             vars(broken)["plan"] = None  # a defect, or what a later program wrote
-            assert await b.engine.recover() == 1
+            await b.engine.recover()
             assert await b.ended("s") == "COMPLETED"
             with pytest.raises(UnreadableSaga):
                 await b.look("t")
@@ -394,19 +387,13 @@ async def test_recovery_waits_for_a_journal_that_cannot_be_used() -> None:
 
 async def test_g14_recovery_takes_up_so_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     class Counting(MemoryJournal):
-        reading = 0
-        most = 0
+        reads: Final[list[int]] = []
 
-        async def read(self, saga_id: str, after_sequence: int = 0, limit: int | None = None) -> Sequence[SagaEvent]:
-            self.reading += 1
-            self.most = max(self.most, self.reading)
-            try:
-                await asyncio.sleep(0.01)
-                return await super().read(saga_id, after_sequence, limit)
-            finally:
-                self.reading -= 1
+        async def read_many(self, saga_ids: Sequence[str]) -> Mapping[str, Sequence[SagaEvent]]:
+            self.reads.append(len(saga_ids))
+            return await super().read_many(saga_ids)
 
-    monkeypatch.setattr(limits, "RECOVERY_CONCURRENCY", 5)
+    monkeypatch.setattr(limits, "TAKE_UP_BATCH", 5)
     monkeypatch.setattr(limits, "RECOVERY_PAGE", 8)
     async with bench() as first:
         await first.register(step("a"))
@@ -419,7 +406,8 @@ async def test_g14_recovery_takes_up_so_many_at_a_time(monkeypatch: pytest.Monke
         await first.engine.close()
         async with bench(journal=journal) as b:
             assert await b.engine.recover() == 30
-            assert journal.most == 5
+            assert sum(journal.reads) == 30
+            assert max(journal.reads) == 5
             assert b.engine.unfinished == 30
 
 
@@ -480,6 +468,26 @@ async def test_a_clock_set_back_over_a_restart_strands_no_saga() -> None:
             assert elapsed_s() == pytest.approx(4, abs=0.1)
 
 
+# --- Overload ---------------------------------------------------------------------------------------------------------
+
+
+async def test_g14_a_participant_that_is_behind_keeps_out_the_sagas_that_need_it_and_no_others() -> None:
+    async with bench() as b:
+        b.descriptions["other"] = b.descriptions["shop"]
+        await b.register(step("a"), step("b", participant="other"))
+        await b.register(step("a"), name="alone")
+        await b.start("before")
+        b.behind_s["other"] = limits.BEHIND_MAX_NS / limits.SECOND_NS
+        assert await b.start("1")
+        b.behind_s["other"] += 0.1
+        with pytest.raises(Overloaded, match="calls to `other` have waited"):
+            await b.start("2")
+        with pytest.raises(Overloaded):  # nor is it looked up whether it was started: that would be more to do
+            await b.start("before")
+        assert await b.start("3", definition="alone")
+        assert [await b.ended(saga_id) for saga_id in ("before", "1", "3")] == ["COMPLETED"] * 3
+
+
 # --- Waiting ----------------------------------------------------------------------------------------------------------
 
 
@@ -499,7 +507,27 @@ async def test_a_wait_ends_with_the_saga_or_when_its_time_is_over() -> None:
         assert await b.engine.wait("s", 0)
         with pytest.raises(SagaNotFound):
             await b.engine.wait("nobody", 5)
-        assert b.changes._followers == {}
+        assert b.changes._waits == {}
+
+
+async def test_g1_who_waits_sees_the_saga_as_it_stands_and_reads_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as b:
+        await b.register(step("a"), step("b"))
+        b.participants.hold("a")
+        await b.start()
+        looks: list[tuple[SagaState.ValueType, bool]] = []
+
+        def look(saga: Saga) -> int:
+            looks.append((saga.state, len(b.journal._saga("s").bodies) == saga.last_sequence))
+            return saga.last_sequence
+
+        waiting = asyncio.create_task(b.engine.look_when_standing("s", look, 1e6))
+        await settled()
+        monkeypatch.setattr(b.engine, "read", None)
+        b.participants.answer("a", done())
+        seen = await waiting
+        assert looks == [(SAGA_STATE_COMPLETED, True)]
+        assert seen == len(await b.journaled())
 
 
 async def test_a_wait_ends_when_the_saga_stands_failed() -> None:

@@ -13,6 +13,7 @@ def test_messages_say_what_is_wrong() -> None:
         errors.SagaRetired("s", "COMPLETED"): "the saga `s` ended COMPLETED and has been retired",
         errors.SequenceMismatch("s", 3, 5): "stands at sequence 5, not at 3",
         errors.OverLimit("too many", 1): "too many",
+        errors.Overloaded("starts wait"): "starts wait: no more sagas are taken",
         errors.ShuttingDown(): "the coordinator is shutting down",
     }
     for error, text in cases.items():

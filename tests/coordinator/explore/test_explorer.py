@@ -12,6 +12,7 @@ from tests.coordinator.explore.definitions import definition, definitions, graph
 from tests.coordinator.explore.exhaustive import Bound, Counts, explore_each
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "bound"),
     [

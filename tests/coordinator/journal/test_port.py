@@ -178,6 +178,15 @@ async def test_read_of_an_unknown_saga_is_not_found(journal: Journal) -> None:
         await journal.read("a", after_sequence=3)
 
 
+async def test_many_sagas_are_read_together_and_those_that_are_not_there_are_left_out(journal: Journal) -> None:
+    appends = [start("a", 3), start("b", 2), start("c")]
+    for append in appends:
+        await journal.append(append)
+    found = await journal.read_many(["c", "nobody", "a"])
+    assert found == {"a": list(appends[0].events), "c": list(appends[2].events)}
+    assert await journal.read_many([]) == {}
+
+
 async def test_sagas_do_not_mix(journal: Journal) -> None:
     await journal.append(start("a"))
     await journal.append(start("b"))
@@ -273,6 +282,8 @@ async def test_a_closed_journal_is_unavailable(journal: Journal) -> None:
     with pytest.raises(JournalUnavailable):
         await journal.read("a")
     with pytest.raises(JournalUnavailable):
+        await journal.read_many(["a"])
+    with pytest.raises(JournalUnavailable):
         await journal.deprecate_definition("order", 1)
 
 
@@ -292,6 +303,7 @@ async def test_an_event_that_is_not_understood_makes_its_saga_unreadable_and_no_
     assert "event 2" in caught.value.reason
     assert sequences(await bench.journal.read("a", after_sequence=2)) == [3]
     assert sequences(await bench.journal.read("b")) == [1]
+    assert list(await bench.journal.read_many(["a", "b"])) == ["b"]
 
 
 async def test_quarantine_shows_the_saga_and_appends_nothing(journal: Journal) -> None:

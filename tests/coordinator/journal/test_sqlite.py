@@ -131,7 +131,7 @@ async def test_a_program_that_ends_without_closing_does_end(path: Path) -> None:
         asyncio.run(main())
     """)
     process = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", "-c", program, str(path))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await process.wait() == 7
 
 

@@ -11,12 +11,25 @@ from coordinator.core.inputs import Done, Unknown
 from coordinator.participants.channel import insecure
 from coordinator.participants.directory import DescribeFailedError, Directory, UnknownParticipantError
 from saga.v1.coordinator_pb2 import (
+    BREAKER_STATE_CLOSED,
+    BREAKER_STATE_OPEN,
     PARTICIPANT_STATE_READY,
     PARTICIPANT_STATE_UNDESCRIBED,
 )
+from saga.v1.participant_pb2 import ExecuteRequest, ExecuteResponse
 from saga.v1.types_pb2 import FAILURE_KIND_UNAVAILABLE
 from tests.coordinator.core.protos import files, proto
-from tests.coordinator.participants.fakes import OUTPUT, FakeParticipant, call, description, free_port, serving
+from tests.coordinator.participants.fakes import (
+    OUTPUT,
+    Context,
+    FakeParticipant,
+    call,
+    description,
+    free_port,
+    serving,
+    succeed,
+)
+from tests.support.waiting import until
 
 OTHER_SHOP = proto("shop.proto", "shop", {"ReserveRequest": ["sku", "count:int64"], "Reservation": ["hold"]})
 
@@ -69,7 +82,7 @@ async def test_one_that_never_answers_holds_the_start_up_no_longer_than_describe
 ) -> None:
     monkeypatch.setattr(limits, "DESCRIBE_TIMEOUT_NS", 200 * limits.MILLISECOND_NS)
     with silent() as (_, target):
-        async with asyncio.timeout(5), Directory({"a": target, "b": target}) as directory:
+        async with asyncio.timeout(60), Directory({"a": target, "b": target}) as directory:
             assert [shown.last_failure[:18] for shown in directory.participants()] == ["DEADLINE_EXCEEDED:"] * 2
 
 
@@ -196,3 +209,54 @@ async def test_closing_twice_or_unstarted_is_no_error() -> None:
     await directory.start()
     await directory.close()
     await directory.close()
+
+
+# --- Traffic ----------------------------------------------------------------------------------------------------------
+
+
+async def test_g14_calls_in_flight_are_bounded_by_participant_and_can_be_seen() -> None:
+    arrived, leave = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(request: ExecuteRequest, context: Context) -> ExecuteResponse:
+        arrived.release()
+        await leave.wait()
+        return await succeed(request, context)
+
+    async with (
+        serving(FakeParticipant(on_execute=slow)) as target,
+        serving(FakeParticipant()) as quick,
+        Directory({"bank": target, "quick": quick}, calls_max={"bank": 2}) as directory,
+    ):
+        calls = [asyncio.create_task(directory.call(call(participant="bank"))) for _ in range(3)]
+        await arrived.acquire()
+        await arrived.acquire()
+        await until(lambda: directory.behind_s("bank") > 0)
+        assert await directory.call(call(participant="quick")) == Done(output=OUTPUT)
+        assert (directory.behind_s("quick"), directory.behind_s("nobody")) == (0, 0)
+        bank, other = (each.traffic for each in directory.participants())
+        assert (bank.calls_max, bank.calls_in_flight, bank.calls_waiting) == (2, 2, 1)
+        assert bank.behind.ToNanoseconds() > 0
+        assert (other.calls_max, other.calls_in_flight) == (limits.CALLS_PER_PARTICIPANT_MAX, 0)
+        assert bank.breaker == BREAKER_STATE_CLOSED
+        leave.set()
+        assert await asyncio.gather(*calls) == [Done(output=OUTPUT)] * 3
+        assert directory.behind_s("bank") == 0
+
+
+async def test_a_participant_that_is_gone_is_probed_and_comes_back() -> None:
+    port, fake = free_port(), FakeParticipant()
+    async with Directory({"bank": f"127.0.0.1:{port}"}) as directory:
+        for _ in range(limits.UNANSWERED_CALLS_MAX):
+            assert isinstance(await directory.call(call(participant="bank")), Unknown)
+        traffic = directory.participant("bank").traffic
+        assert (traffic.breaker, traffic.unanswered_calls) == (BREAKER_STATE_OPEN, limits.UNANSWERED_CALLS_MAX)
+        assert traffic.HasField("open_until")
+        held = [asyncio.create_task(directory.call(call(participant="bank"))) for _ in range(3)]
+        await until(lambda: directory.participant("bank").traffic.calls_held >= 2)
+        async with serving(fake, port):
+            await until(lambda: directory.participant("bank").state == PARTICIPANT_STATE_READY)
+            replies = await asyncio.gather(*held)
+            assert replies.count(Done(output=OUTPUT)) >= 2  # a probe may have gone out before it was back
+            traffic = directory.participant("bank").traffic
+            assert (traffic.breaker, traffic.unanswered_calls) == (BREAKER_STATE_CLOSED, 0)
+            assert not traffic.HasField("open_until")

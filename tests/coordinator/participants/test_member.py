@@ -10,6 +10,7 @@ from coordinator.core.descriptors import InvalidDescriptorsError
 from coordinator.core.inputs import Done, Refused, Reply, Unknown
 from coordinator.participants.channel import insecure
 from coordinator.participants.member import Member
+from coordinator.participants.places import Places
 from saga.v1.coordinator_pb2 import (
     PARTICIPANT_STATE_READY,
     PARTICIPANT_STATE_UNDESCRIBED,
@@ -425,7 +426,7 @@ async def test_g14_both_lanes_share_the_places() -> None:
 
     fake = lane_of(slow)
     async with serving(fake) as target, member_at(target) as member:
-        member._channel._places = asyncio.Semaphore(1)
+        member._channel.places = Places(1)
         await fast(member)
         first, second = (asyncio.create_task(member.call(call())) for _ in range(2))
         await arrived.wait()

@@ -93,9 +93,9 @@ async def test_a_saga_that_needs_an_operator_is_found(bench: Bench) -> None:
 
 async def test_a_saga_that_is_stuck_is_found_and_not_waited_for(bench: Bench) -> None:
     bench.open().down.add("tell")
-    found = await bench.rehearse(paths=["no-failure"], path_timeout=parse_duration("300ms"))
+    found = await bench.rehearse(paths=["no-failure"], path_timeout=parse_duration("2s"))
     assert "it is stuck in RUNNING, waiting for `tell`" in " ".join(violations(found))
-    assert found.seconds < 5
+    assert found.seconds < 25
 
 
 async def test_a_business_answer_is_reported_and_no_failure(bench: Bench) -> None:
@@ -111,7 +111,7 @@ async def test_what_is_pending_is_asked_again_soon(bench: Bench) -> None:
     bench.open().pending.add("pay")  # by default it would be asked again after 30 s
     found = await bench.rehearse(paths=["no-failure"])
     assert found.holds
-    assert found.seconds < 5
+    assert found.seconds < 25
 
 
 async def test_a_late_request_is_sent_behind_its_compensate(bench: Bench) -> None:
@@ -157,7 +157,7 @@ async def test_it_has_not_to_wait_for_the_attempts_that_it_lost(bench: Bench) ->
     found = await bench.rehearse(paths=["pay.execute#1=crash-after"])
     assert found.holds
     assert found.states == {"COMPENSATED": 1}  # and that a minute later by its own clock (G8)
-    assert found.seconds < 10
+    assert found.seconds < 50
 
 
 async def test_an_execute_of_unknown_outcome_is_repeated_behind_its_compensate(bench: Bench) -> None:

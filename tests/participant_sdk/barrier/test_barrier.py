@@ -17,6 +17,7 @@ from participant_sdk.testing import ActionHarness
 from saga.v1.participant_pb2 import ExecuteRequest, StepContext
 from saga.v1.types_pb2 import Failure
 from tests.participant_sdk.support import External, Scripted, Stores, struct
+from tests.support.passing_time import HOUR, let_pass
 
 REQUEST = struct(sku="book", quantity=1)
 
@@ -113,15 +114,21 @@ class TestExecute:
         assert stores.business() == ["whole"]
 
     async def test_a_handler_that_overruns_is_cut_off_and_rolled_back(self, stores: Stores, action: Scripted) -> None:
+        entered = asyncio.Event()
+
         async def waits(step: Step[Any]) -> StringValue:
             await stores.write(step.transaction, "half")
+            entered.set()
             await asyncio.Event().wait()
             raise AssertionError
 
         action.on_execute = waits
         async with stores.harness(action) as harness:
+            call = asyncio.create_task(harness.execute(REQUEST, timeout=HOUR))
+            await entered.wait()
+            let_pass(HOUR)
             with pytest.raises(CallError) as cut:
-                await harness.execute(REQUEST, timeout=timedelta(milliseconds=50))
+                await call
         assert cut.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
         assert (stores.business(), stores.states()) == ([], [])
 
@@ -471,8 +478,11 @@ class TestOverlap:
         async with stores.harness(action) as harness:
             first = asyncio.create_task(harness.execute(REQUEST))
             await entered.wait()
+            second = asyncio.create_task(harness.execute(REQUEST, timeout=HOUR))
+            await asyncio.sleep(0)  # it begins to wait
+            let_pass(HOUR)
             with pytest.raises(CallError) as refused:
-                await harness.execute(REQUEST, timeout=timedelta(milliseconds=30))
+                await second
             assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.ABORTED, "BUSY")
             leave.set()
             await first
@@ -581,14 +591,20 @@ class TestExternal:
         assert external.calls == ["execute", "compensate(paid)"]
 
     async def test_a_cut_off_handler_is_not_alive(self, stores: Stores, external: External) -> None:
+        entered = asyncio.Event()
+
         async def waits(_step: Step[Any]) -> StringValue:
+            entered.set()
             await asyncio.Event().wait()
             raise AssertionError
 
         external.on_execute = waits
         async with stores.harness(external) as harness:
+            call = asyncio.create_task(harness.execute(REQUEST, timeout=HOUR))
+            await entered.wait()
+            let_pass(HOUR)
             with pytest.raises(CallError) as cut:
-                await harness.execute(REQUEST, timeout=timedelta(milliseconds=30))
+                await call
             assert cut.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
             assert not (await harness.compensate()).compensated.noop
         assert external.calls == ["execute", "compensate(None)"]

@@ -41,3 +41,19 @@ def test_it_can_be_opened_in_another_event_loop(action: Scripted) -> None:
     asyncio.run(contends())
     asyncio.run(contends())
     assert action.calls == ["execute", "execute"]
+
+
+async def test_a_call_looks_at_its_own_row_and_not_at_all_that_there_are(action: Scripted) -> None:
+    class Rows(dict[Any, Any]):
+        def keys(self) -> Any:
+            raise AssertionError("a call reads every row: the more there were, the slower each would be")
+
+        __iter__ = items = values = keys
+
+    barrier = MemoryBarrier()
+    barrier._memory._rows = Rows()
+    async with ActionHarness(action, barrier) as harness:
+        for saga_uid in ("one", "two"):
+            await harness.execute(REQUEST, saga_uid=saga_uid)
+            await harness.execute(REQUEST, saga_uid=saga_uid)
+    assert action.calls == ["execute", "execute"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.wrappers_pb2 import StringValue
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from participant_sdk import Rejected, replies
@@ -143,7 +143,6 @@ class Participant:
             assert (verdict.output is not None) == executed, "the output is known exactly where Execute completed"
 
 
-@settings(deadline=None)  # a slow machine is not a defect
 @given(
     st.booleans(),
     st.lists(

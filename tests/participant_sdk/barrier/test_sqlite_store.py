@@ -18,6 +18,7 @@ from participant_sdk import Participant, SqliteBarrier, Step
 from participant_sdk.errors import CallError
 from participant_sdk.testing import ActionHarness
 from tests.participant_sdk.support import SCHEMA, External, Scripted, Stores, struct
+from tests.support.passing_time import HOUR, let_pass
 
 REQUEST = struct(sku="book")
 CHILD = "tests.participant_sdk.barrier.crashing_participant"
@@ -111,9 +112,10 @@ async def test_an_external_handler_that_has_ended_is_not_seen_to_live(
 
     external.on_execute = ends
     async with files.harness(external) as one, files.harness(external) as other:
-        timeout = timedelta(milliseconds=30) if ending == "overruns" else None
-        call = asyncio.create_task(one.execute(REQUEST, saga_uid="u", timeout=timeout))
+        call = asyncio.create_task(one.execute(REQUEST, saga_uid="u", timeout=HOUR))
         await entered.wait()
+        if ending == "overruns":
+            let_pass(HOUR)
         if ending == "is cancelled":
             call.cancel()
         await asyncio.wait([call])

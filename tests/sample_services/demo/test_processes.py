@@ -76,6 +76,17 @@ async def test_killed_it_is_gone_and_comes_back_on_its_port(tmp_path: Path) -> N
         assert await reached(address)
 
 
+async def test_while_it_is_away_its_port_is_kept_for_it(tmp_path: Path) -> None:
+    async with Supervisor(tmp_path) as supervisor:
+        server = await supervisor.start("one", command())
+        await server.kill()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", int(server.address.rpartition(":")[2])))
+        await server.start()
+        assert await reached(server.address)
+    assert is_free(server.address)
+
+
 async def test_leaving_the_supervisor_ends_everything(tmp_path: Path) -> None:
     async with Supervisor(tmp_path) as supervisor:
         pids = [(await supervisor.start(name, command())).pid for name in ("one", "two")]

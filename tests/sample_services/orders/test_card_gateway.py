@@ -74,4 +74,4 @@ async def test_held_it_acts_first_and_answers_when_it_is_let(
     assert select("gateway.db", ROWS) == [("one", 100, "CHARGED")]
     assert not charge.done()
     hold.unlink()
-    await asyncio.wait_for(charge, 5)
+    await asyncio.wait_for(charge, 60)

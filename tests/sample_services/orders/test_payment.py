@@ -1,8 +1,8 @@
 """Payment: whatever is cut off and repeated, the books and the gateway agree in the end."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,12 @@ from sample_services.orders import payment
 from sample_services.orders.card_gateway import CardGateway
 from sample_services.orders.v1.payment_pb2 import Charge, ChargeCardRequest
 from tests.sample_services.conftest import Select
+from tests.support.passing_time import HOUR, let_pass
+from tests.support.waiting import until
 
 CHARGES = "SELECT order_id, card_token, amount_cents FROM charges"
 REFUNDS = "SELECT amount_cents, reason FROM refunds"
 TAKEN = "SELECT amount_cents, state FROM charges"
-CUT_OFF = timedelta(milliseconds=100)
 
 
 @pytest.fixture
@@ -38,12 +39,21 @@ def request(amount_cents: int = 5200, card_token: str = "tok_gold") -> ChargeCar
 
 
 @contextmanager
-def cut_off(hold: Path) -> Iterator[None]:
-    """Have a call cut off after the gateway has acted and before it has answered."""
+def held(hold: Path) -> Iterator[None]:
+    """Have the gateway act and not answer."""
     hold.touch()
-    with pytest.raises(CallError):
-        yield
+    yield
     hold.unlink()
+
+
+async def cut_off(call: Awaitable[object], hold: Path, has_acted: Callable[[], bool]) -> None:
+    """Have a call that has an hour cut off after the gateway has acted and before it has answered."""
+    with held(hold):
+        calling = asyncio.ensure_future(call)
+        await until(has_acted)
+        let_pass(HOUR)
+        with pytest.raises(CallError):
+            await calling
 
 
 async def test_a_charge_is_made_and_booked(harness: ActionHarness, select: Select) -> None:
@@ -80,8 +90,8 @@ async def test_a_refused_charge_takes_and_books_nothing(
 async def test_cut_off_in_the_middle_the_next_attempt_finds_the_charge_g2(
     harness: ActionHarness, hold: Path, select: Select
 ) -> None:
-    with cut_off(hold):
-        await harness.execute(request(), timeout=CUT_OFF)
+    charging = harness.execute(request(), timeout=HOUR)
+    await cut_off(charging, hold, lambda: select("gateway.db", TAKEN) == [(5200, "CHARGED")])
     assert select("gateway.db", TAKEN) == [(5200, "CHARGED")]
     assert select("payment.db", CHARGES) == []
 
@@ -104,8 +114,8 @@ async def test_compensate_refunds_with_a_row_of_its_own_once(harness: ActionHarn
 async def test_compensate_of_a_charge_that_was_cut_off_books_both_sides_g4(
     harness: ActionHarness, hold: Path, select: Select
 ) -> None:
-    with cut_off(hold):
-        await harness.execute(request(), timeout=CUT_OFF)
+    charging = harness.execute(request(), timeout=HOUR)
+    await cut_off(charging, hold, lambda: select("gateway.db", TAKEN) == [(5200, "CHARGED")])
     assert not (await harness.compensate()).compensated.noop
 
     assert select("payment.db", CHARGES) == [("order-1", "tok_gold", 5200)]
@@ -116,8 +126,8 @@ async def test_compensate_of_a_charge_that_was_cut_off_books_both_sides_g4(
 
 async def test_compensate_that_was_cut_off_refunds_once(harness: ActionHarness, hold: Path, select: Select) -> None:
     await harness.execute(request())
-    with cut_off(hold):
-        await harness.compensate(timeout=CUT_OFF)
+    refunding = harness.compensate(timeout=HOUR)
+    await cut_off(refunding, hold, lambda: select("gateway.db", TAKEN) == [(5200, "REFUNDED")])
     assert select("payment.db", REFUNDS) == []
 
     assert not (await harness.compensate()).compensated.noop

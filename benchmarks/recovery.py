@@ -1,0 +1,62 @@
+"""Restart under load: many sagas in flight, `kill -9`, and a start on the journal that is left.
+
+The participants hold their calls back while sagas are started, and until the coordinator that was started again has
+taken all of them up, so that reading and folding is measured apart from what follows. Then they answer, and it is
+measured how long the sagas take to end, and how many calls were under way at most. This module must not compare.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+from benchmarks.bench import Bench
+from benchmarks.load import Load
+from benchmarks.stage import BenchmarkFailed, unfinished
+from benchmarks.workload import DEFINITION
+
+NAME = "recovery"
+CONCURRENCY = 64
+_END_MAX_S = 600.0
+_LOOK_S = 0.05
+
+
+async def recovery(bench: Bench) -> None:
+    """Kill a coordinator and measure how it comes back."""
+    sagas = bench.scale.sagas_in_flight
+    async with bench.stage() as on:
+        participants = await on.participants()
+        coordinator = await on.coordinator(participants, unfinished_sagas_max=2 * sagas)
+        driver = await on.saga_driver(coordinator, "--until", "started")
+        os.kill(participants.pid, signal.SIGUSR1)
+        outcome = await driver.drive(Load(on.load_id(), CONCURRENCY, sagas=sagas))
+        if outcome.ended != sagas:
+            raise BenchmarkFailed(f"{outcome.ended} of {sagas} sagas were started: {outcome.first_failure}")
+        begin_s = time.perf_counter()
+        await on.restart_after_kill(coordinator)
+        ready_s = time.perf_counter()
+        await on.taken_up()
+        taken_up_s = time.perf_counter()
+        os.kill(participants.pid, signal.SIGUSR2)
+        await _all_ended(coordinator.address)
+        ended_s = time.perf_counter()
+        await on.stop(participants)
+        values = {
+            "start_s": ready_s - begin_s,
+            "sagas_s": sagas / (taken_up_s - ready_s),
+            "ended_s": ended_s - taken_up_s,
+            "ended_sagas_s": sagas / (ended_s - taken_up_s),
+            "calls_at_most": float(on.calls_at_most(participants)),
+        }
+        bench.add(NAME, {"sagas": sagas}, values)
+
+
+async def _all_ended(address: str) -> None:
+    try:
+        async with asyncio.timeout(_END_MAX_S):
+            while await unfinished(address, DEFINITION):  # noqa: ASYNC110  # another process brings it about
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        raise BenchmarkFailed("sagas that were taken up do not end") from None
