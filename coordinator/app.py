@@ -72,6 +72,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
             settings.targets,
             shared=SHARED_FILES,
             calls_max={name: each.calls_max for name, each in settings.participants.items()},
+            fast_lane=settings.fast_lane,
         )
         await stack.enter_async_context(directory)
         clock = SystemClock()

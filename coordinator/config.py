@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     """The journal's SQLite file; created where there is none."""
     participants: dict[Annotated[str, AfterValidator(_participant)], ParticipantSettings] = Field(default_factory=dict)
     """Names of participants, and their gRPC targets or settings. Those of all sources are put together."""
+    fast_lane: bool = True
+    """Whether participants that offer Exchange are called over it; false: by unary calls only."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     unfinished_sagas_max: Annotated[int, Field(ge=1)] = limits.UNFINISHED_SAGAS_MAX

@@ -148,6 +148,18 @@ class Failpoint(Enum):
         "A pending operation was asked, and the participant has replied; the reply is not recorded. "
         "`raise`: the reply is lost.",
     )
+    EXCHANGE_BEFORE_WRITE = (
+        "exchange.before_write",
+        _SAGA,
+        "Attempts are on disk; the message of the fast lane with their calls was not written. "
+        "`raise`: the stream breaks; the outcomes of the message's calls, and of all in flight, are unknown.",
+    )
+    EXCHANGE_AFTER_READ = (
+        "exchange.after_read",
+        _SAGA,
+        "A message of the fast lane with answers was read; none of them is recorded. "
+        "`raise`: the stream breaks; the answers are lost, and the outcomes of all calls in flight are unknown.",
+    )
     ASK_BEFORE = (
         "ask.before",
         _SAGA,

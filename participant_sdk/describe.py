@@ -55,6 +55,7 @@ def describe(
     *,
     barriered: bool,
     key_retention: timedelta | None,
+    exchange: participant_pb2.ExchangeLimits | None = None,
 ) -> participant_pb2.DescribeResponse:
     """Return the answer to Describe. Errors: `ValueError` where two files of one name differ."""
     offered = list(actions)
@@ -66,6 +67,7 @@ def describe(
             message.DESCRIPTOR.file for action in offered for message in (action.input_type, action.output_type)
         ),
         barriered=barriered,
+        exchange=exchange,
     )
     if key_retention is not None:
         response.key_retention.FromTimedelta(key_retention)

@@ -26,6 +26,12 @@ DRAIN_DEFAULT: Final = timedelta(seconds=10)
 CLEAN_UP_MAX: Final = timedelta(seconds=5)  # for cancelled handlers, after the drain
 PING_INTERVAL_MIN_MS: Final = 5_000  # clients ping every 10 s
 
+# The fast lane, in one stream.
+EXCHANGE_IN_FLIGHT_MAX: Final = CALLS_MAX
+EXCHANGE_MESSAGE_BYTES_MAX: Final = 1 << 20
+EXCHANGE_UNSENT_MAX: Final = 1024  # answers that the coordinator does not take; no further call is read meanwhile
+EXCHANGE_TIMEOUT_MAX: Final = timedelta(days=1)  # longer ones are cut to it
+
 # The barrier.
 LOCK_WAIT_MAX: Final = timedelta(seconds=10)  # for a call that has no deadline
 OPEN_WAIT_MAX: Final = timedelta(seconds=10)  # for a database that another process sets up

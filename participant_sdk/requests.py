@@ -1,4 +1,4 @@
-"""From a request's bytes to a `Call`: every check of its form, in one place.
+"""From a request to a `Call`: every check of its form, in one place.
 
 What is malformed is answered with every problem at once and nothing is run (G13). Whether the call *fits* the step's
 row is the barrier's question.
@@ -21,26 +21,28 @@ from saga.v1.types_pb2 import OPERATION_COMPENSATE, OPERATION_CONFIRM, OPERATION
 Actions: TypeAlias = Mapping[str, Action[Any, Any, Any]]
 Request: TypeAlias = ExecuteRequest | CompensateRequest | ConfirmRequest
 
-REQUEST_TYPES: Final[Mapping[Operation.ValueType, type[Request]]] = {
-    OPERATION_EXECUTE: ExecuteRequest,
-    OPERATION_COMPENSATE: CompensateRequest,
-    OPERATION_CONFIRM: ConfirmRequest,
+_OPERATIONS: Final[Mapping[type[Request], Operation.ValueType]] = {
+    ExecuteRequest: OPERATION_EXECUTE,
+    CompensateRequest: OPERATION_COMPENSATE,
+    ConfirmRequest: OPERATION_CONFIRM,
 }
 
 
-def read_call(
-    operation: Operation.ValueType,
-    data: bytes,
-    actions: Actions,
-    metadata: Mapping[str, str],
-    cut_off: float | None,
-) -> Call:
-    """Decode a request and check its form.
+def parse(request_type: type[Request], data: bytes) -> Request:
+    """Decode a request. Errors: `CallError` INVALID_ARGUMENT."""
+    try:
+        return request_type.FromString(data)
+    except DecodeError:
+        raise invalid([Violation("", "the request does not decode")]) from None
+
+
+def read_call(request: Request, actions: Actions, metadata: Mapping[str, str], cut_off: float | None) -> Call:
+    """Check a request's form.
 
     Errors: `CallError` INVALID_ARGUMENT (malformed), UNIMPLEMENTED (unknown action, or Confirm of one that is not
     RESERVABLE).
     """
-    request = _parse(operation, data)
+    operation = _OPERATIONS[type(request)]
     context_violations = list(_context_violations(request))
     if context_violations:
         raise invalid(context_violations)
@@ -63,13 +65,6 @@ def read_call(
         metadata=metadata,
         cut_off=cut_off,
     )
-
-
-def _parse(operation: Operation.ValueType, data: bytes) -> Request:
-    try:
-        return REQUEST_TYPES[operation].FromString(data)
-    except DecodeError:
-        raise invalid([Violation("", "the request does not decode")]) from None
 
 
 def _context_violations(request: Request) -> Iterator[Violation]:

@@ -16,7 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from participant_sdk import describe
+from participant_sdk import describe, exchange
 from participant_sdk.action import Action
 from participant_sdk.barrier.base import Barrier
 from participant_sdk.guard import guarded
@@ -43,7 +43,8 @@ class Participant:
     """A participant of sagas: its name for people, its actions, and the barrier that makes their effects happen once.
 
     `key_retention` promises how long barrier rows are kept (None: not said); it must be longer than the coordinator
-    remembers ended sagas, and `barrier.prune` must keep it. `NoBarrier()` has to be said explicitly.
+    remembers ended sagas, and `barrier.prune` must keep it. `NoBarrier()` has to be said explicitly. `fast_lane` offers
+    Exchange, over which a coordinator sends many calls in a message; without it there are only unary calls.
 
     Errors: `ValueError` where the actions do not fit together.
     """
@@ -56,6 +57,7 @@ class Participant:
         *,
         version: str = "",
         key_retention: timedelta | None = None,
+        fast_lane: bool = True,
     ) -> None:
         self.name = name
         self.barrier = barrier
@@ -66,6 +68,7 @@ class Participant:
             self.actions.values(),
             barriered=barrier.keeps_rules,
             key_retention=key_retention,
+            exchange=exchange.offered() if fast_lane else None,
         )
         self._running: _Running | None = None
 
@@ -159,6 +162,7 @@ class _Running:
 
     async def stop(self, grace: timedelta) -> None:
         await self._health.enter_graceful_shutdown()
+        self._servicer.drain()
         await self._server.stop(grace.total_seconds())
         try:
             async with asyncio.timeout(CLEAN_UP_MAX.total_seconds()):

@@ -1,7 +1,7 @@
-"""`saga.v1.ParticipantService` over a barrier: from a request's bytes to the reply's, and from errors to statuses.
+"""`saga.v1.ParticipantService` over a barrier: from a request to the reply's bytes, and from errors to statuses.
 
-Requests and replies pass as bytes: a malformed one is then answered INVALID_ARGUMENT and not UNKNOWN, and a stored
-reply goes out byte for byte. What a handler raises is logged here, with its traceback, and never travels.
+gRPC hands requests and replies on as bytes: a malformed one is then answered INVALID_ARGUMENT and not UNKNOWN, and a
+stored reply goes out byte for byte. What a handler raises is logged here, with its traceback, and never travels.
 """
 
 import asyncio
@@ -15,11 +15,18 @@ from google.protobuf.message import DecodeError
 from participant_sdk.barrier.base import Barrier
 from participant_sdk.call import Call
 from participant_sdk.errors import CallError, Violation, invalid
+from participant_sdk.exchange import Exchanges
 from participant_sdk.guard import abort
 from participant_sdk.limits import CALLS_MAX
-from participant_sdk.requests import Actions, read_call
-from saga.v1.participant_pb2 import DESCRIPTOR, DescribeRequest, DescribeResponse
-from saga.v1.types_pb2 import OPERATION_COMPENSATE, OPERATION_CONFIRM, OPERATION_EXECUTE, Operation
+from participant_sdk.requests import Actions, Request, parse, read_call
+from saga.v1.participant_pb2 import (
+    DESCRIPTOR,
+    CompensateRequest,
+    ConfirmRequest,
+    DescribeRequest,
+    DescribeResponse,
+    ExecuteRequest,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -29,20 +36,19 @@ _Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
 
 
 class ParticipantServicer:
-    """Answers Execute, Compensate, Confirm and Describe. Exchange is not served."""
+    """Answers Execute, Compensate, Confirm and Describe, and Exchange where the description offers it."""
 
     def __init__(self, actions: Actions, barrier: Barrier, description: DescribeResponse) -> None:
         self._actions = actions
         self._barrier = barrier
         self._description = description.SerializeToString(deterministic=True)
+        self._exchanges = Exchanges(self.answer) if description.HasField("exchange") else None
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def answer(
-        self, operation: Operation.ValueType, request: bytes, metadata: Mapping[str, str], timeout: float | None
-    ) -> bytes:
-        """Answer one call, for whichever transport; `timeout` is in seconds, None: no limit.
+    async def answer(self, request: Request, metadata: Mapping[str, str], timeout: float | None) -> bytes:
+        """Answer one call, for whichever lane or transport; `timeout` is in seconds, None: no limit.
 
         Errors: `CallError`; `CancelledError` where the caller is cancelled.
         """
@@ -52,11 +58,16 @@ class ParticipantServicer:
         self._under_way += 1
         self._idle.clear()
         try:
-            return await self._answer(read_call(operation, request, self._actions, metadata, cut_off))
+            return await self._answer(read_call(request, self._actions, metadata, cut_off))
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+    def drain(self) -> None:
+        """Ask for no further calls over Exchange. Unary ones are the server's to refuse."""
+        if self._exchanges is not None:
+            self._exchanges.drain()
 
     async def idle(self) -> None:
         """Return when no call is under way."""
@@ -73,14 +84,17 @@ class ParticipantServicer:
     def rpc_handlers(self) -> grpc.GenericRpcHandler:
         """Return what a gRPC server is given."""
         behaviors: dict[str, Callable[[bytes, _Context], Awaitable[bytes]]] = {
-            "Execute": self._rpc(OPERATION_EXECUTE),
-            "Compensate": self._rpc(OPERATION_COMPENSATE),
-            "Confirm": self._rpc(OPERATION_CONFIRM),
+            "Execute": self._rpc(ExecuteRequest),
+            "Compensate": self._rpc(CompensateRequest),
+            "Confirm": self._rpc(ConfirmRequest),
             "Describe": self._rpc_describe,
         }
         handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             name: grpc.unary_unary_rpc_method_handler(behavior) for name, behavior in behaviors.items()
         }
+        if self._exchanges is not None:
+            serve: Any = self._exchanges.serve  # the stubs know only streaming handlers that yield
+            handlers["Exchange"] = grpc.stream_stream_rpc_method_handler(serve)
         return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
 
     async def _answer(self, call: Call) -> bytes:
@@ -95,10 +109,11 @@ class ParticipantServicer:
         except Exception:
             raise _failed(call) from None
 
-    def _rpc(self, operation: Operation.ValueType) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-        async def behavior(request: bytes, context: _Context) -> bytes:
+    def _rpc(self, request_type: type[Request]) -> Callable[[bytes, _Context], Awaitable[bytes]]:
+        async def behavior(data: bytes, context: _Context) -> bytes:
             try:
-                return await self.answer(operation, request, _text_metadata(context), context.time_remaining())
+                request = parse(request_type, data)
+                return await self.answer(request, _text_metadata(context), context.time_remaining())
             except CallError as error:
                 return await abort(context, error)
             except asyncio.CancelledError:

@@ -98,9 +98,7 @@ class ActionHarness(AbstractAsyncContextManager["ActionHarness"]):
         context = self._context(saga_uid, step, sent, OPERATION_EXECUTE, attempt)
         context.action = self._action_name(action)
         context.labels.update(labels or {})
-        reply = await self._call(
-            OPERATION_EXECUTE, ExecuteRequest(context=context, input=_packed(request)), timeout, metadata
-        )
+        reply = await self._call(ExecuteRequest(context=context, input=_packed(request)), timeout, metadata)
         response = ExecuteResponse.FromString(reply)
         if response.HasField("completed"):
             sent.output = response.completed.output
@@ -121,7 +119,7 @@ class ActionHarness(AbstractAsyncContextManager["ActionHarness"]):
         sent = self._recall(saga_uid, step, action, request)
         context = self._context(saga_uid, step, sent, OPERATION_COMPENSATE, attempt)
         message = CompensateRequest(context=context, input=sent.input, output=sent.output, cause=cause)
-        return CompensateResponse.FromString(await self._call(OPERATION_COMPENSATE, message, timeout))
+        return CompensateResponse.FromString(await self._call(message, timeout))
 
     async def confirm(
         self,
@@ -137,7 +135,7 @@ class ActionHarness(AbstractAsyncContextManager["ActionHarness"]):
         sent = self._recall(saga_uid, step, action, request)
         context = self._context(saga_uid, step, sent, OPERATION_CONFIRM, attempt)
         message = ConfirmRequest(context=context, input=sent.input, output=sent.output)
-        return ConfirmResponse.FromString(await self._call(OPERATION_CONFIRM, message, timeout))
+        return ConfirmResponse.FromString(await self._call(message, timeout))
 
     def _remember(self, saga_uid: str | None, step: str, action: str | None, request: Message) -> _Sent:
         key = (saga_uid or self._saga_uid, step)
@@ -182,14 +180,13 @@ class ActionHarness(AbstractAsyncContextManager["ActionHarness"]):
 
     async def _call(
         self,
-        operation: Operation.ValueType,
         request: Request,
         timeout: timedelta | None,
         metadata: Mapping[str, str] | None = None,
     ) -> bytes:
         sent = {"idempotency-key": request.context.idempotency_key, **(metadata or {})}
         seconds = None if timeout is None else timeout.total_seconds()
-        return await self._servicer.answer(operation, request.SerializeToString(), sent, seconds)
+        return await self._servicer.answer(request, sent, seconds)
 
 
 @contextmanager
@@ -254,7 +251,7 @@ class _SyncServicer:
     def _answer(self, operation: Operation.ValueType, request: Request, context: grpc.ServicerContext) -> Reply:
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         timeout = context.time_remaining()
-        work = self._servicer.answer(operation, request.SerializeToString(), metadata, timeout)
+        work = self._servicer.answer(request, metadata, timeout)
         try:
             reply = self._loop.run(work)
         except CallError as error:  # not context.abort: grpcio-testing drops the details there

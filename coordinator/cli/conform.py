@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 _ANY_PORT: Final = re.compile(r"(.+):0")
-_HEADERS: Final = ("ACTION", "CHECK", "RESULT", "WHY")
+_HEADERS: Final = ("ACTION", "LANE", "CHECK", "RESULT", "WHY")
 _STYLES: Final = {"passed": "green", "warned": "yellow", "failed": "bold red", "skipped": "dim"}
 
 
@@ -42,6 +42,14 @@ class ReportFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     JUNIT = "junit"
+
+
+class LaneChoice(StrEnum):
+    """Over which lane calls are tried; the fast one only where the participant offers it."""
+
+    UNARY = "unary"
+    FAST = "fast"
+    BOTH = "both"
 
 
 def _parse_target(text: str) -> str:
@@ -71,6 +79,7 @@ def conform(
     only: Annotated[list[str] | None, typer.Option("--only", metavar="CHECK", help="May be repeated.")] = None,
     skip: Annotated[list[str] | None, typer.Option("--skip", metavar="CHECK", help="May be repeated.")] = None,
     actions: Annotated[list[str] | None, typer.Option("--action", metavar="NAME", help="May be repeated.")] = None,
+    lane: Annotated[LaneChoice, typer.Option("--lane", help="Over which calls are tried.")] = LaneChoice.BOTH,
     running: Annotated[
         bool, typer.Option("--running", help="It runs already: do not start it, and make no check that kills it.")
     ] = False,
@@ -86,7 +95,7 @@ def conform(
         return
     if not target:
         raise typer.BadParameter("is missing", param_hint="TARGET")
-    chosen = _chosen(only or (), skip or (), actions or ())
+    chosen = _chosen(only or (), skip or (), actions or (), lane)
     given = _load(examples) if examples else _no_examples()
     address: Address = ctx.obj
     timeout_s = from_duration(address.call_timeout) / SECOND_NS
@@ -101,7 +110,7 @@ def conform(
 def _run(target: str, examples: Examples, chosen: Chosen, timeout_s: float, running: bool) -> Report:
     from coordinator.conform.commands import CommandFailed
     from coordinator.conform.examples import ExamplesError
-    from coordinator.conform.runner import NoSuchAction, Unreachable, conform
+    from coordinator.conform.runner import NoFastLane, NoSuchAction, Unreachable, conform
 
     try:
         return asyncio.run(conform(target, examples, chosen, timeout_s=timeout_s, starts=not running))
@@ -110,7 +119,7 @@ def _run(target: str, examples: Examples, chosen: Chosen, timeout_s: float, runn
         raise CommandError(message, ExitCode.UNAVAILABLE) from None
     except ExamplesError as error:
         raise _unfit(error.problems) from None
-    except (CommandFailed, NoSuchAction) as error:
+    except (CommandFailed, NoFastLane, NoSuchAction) as error:
         raise CommandError(str(error), ExitCode.USAGE) from None
 
 
@@ -148,7 +157,8 @@ def _with_port(target: str, given: Examples, *, running: bool) -> str:
     return f"{found[1]}:{free_port(found[1].strip('[]'))}"
 
 
-def _chosen(only: Sequence[str], skip: Sequence[str], actions: Sequence[str]) -> Chosen:
+def _chosen(only: Sequence[str], skip: Sequence[str], actions: Sequence[str], lane: LaneChoice) -> Chosen:
+    from coordinator.conform.caller import Lane
     from coordinator.conform.checks import CHECKS
     from coordinator.conform.runner import Chosen
 
@@ -157,7 +167,8 @@ def _chosen(only: Sequence[str], skip: Sequence[str], actions: Sequence[str]) ->
         for name in names:
             if name not in known:
                 raise typer.BadParameter(f"there is no check `{name}`; --list names them", param_hint=option)
-    return Chosen(only, skip, actions)
+    lanes = list(Lane) if lane is LaneChoice.BOTH else [Lane(lane)]
+    return Chosen(only, skip, actions, lanes)
 
 
 def _show_checks() -> None:
@@ -207,12 +218,12 @@ def _row(result: Result) -> tuple[str | Text, ...]:
     why = f"expected {result.expected}; came {result.came}" if result.verdict == "failed" else "; ".join(result.why)
     if result.is_unobserved:
         why = "; ".join(part for part in (why, "effect not observed") if part)
-    return result.action, result.check, Text(result.verdict, style=_STYLES[result.verdict]), why
+    return result.action, result.lane, result.check, Text(result.verdict, style=_STYLES[result.verdict]), why
 
 
 def _failure(result: Result) -> list[RenderableType]:
     from coordinator.conform.report import explanation
 
-    name = " ".join(part for part in (result.action, result.check) if part)
+    name = " ".join(part for part in (result.action, result.lane, result.check) if part)
     lines = [Text.assemble((visible(name), "bold"), " failed")]
     return [*lines, *(Text(f"  {visible(line)}") for line in explanation(result)), Text()]

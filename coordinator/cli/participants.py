@@ -69,10 +69,14 @@ def _problems(participant: pb.Participant) -> list[str]:
     return [problem for problem in said if problem]
 
 
-def _calls(traffic: pb.ParticipantTraffic) -> str:
-    """How many are in flight, of how many that may be, and how many more there would be: `12/256`, `256/256 +40`."""
+def _calls(participant: pb.Participant) -> str:
+    """On which lane, how many are in flight, of how many that may be, and how many more there would be.
+
+    For instance `fast 12/256`, `unary 256/256 +40`.
+    """
+    lane, traffic = "fast" if participant.fast_lane else "unary", participant.traffic
     more = traffic.calls_waiting + traffic.calls_held
-    return f"{traffic.calls_in_flight}/{traffic.calls_max}" + (f" +{more}" if more else "")
+    return f"{lane} {traffic.calls_in_flight}/{traffic.calls_max}" + (f" +{more}" if more else "")
 
 
 def _trouble(traffic: pb.ParticipantTraffic) -> str:
@@ -90,7 +94,7 @@ def _row(participant: pb.Participant) -> tuple[str, ...]:
         participant.name,
         participant.target,
         short_name(pb.ParticipantState.DESCRIPTOR, participant.state),
-        _calls(participant.traffic) if participant.HasField("traffic") else "",
+        _calls(participant) if participant.HasField("traffic") else "",
         description.version,
         " ".join(action.name for action in description.actions),
         times.instant(participant.describe_time) if participant.HasField("describe_time") else "",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from coordinator.conform.caller import Lane
 from coordinator.conform.trial import Trial, can_be_compensated, kinds_of
 from saga.v1.participant_pb2 import DescribeResponse
 from saga.v1.types_pb2 import STEP_KIND_RESERVABLE
@@ -40,6 +41,8 @@ class Check:
     sentence: str
     source: str
     needs: Sequence[Need] = ()
+    lanes: Collection[Lane] = tuple(Lane)
+    """Over which it is made, where it is about calls."""
     of_description: OfDescription | None = None
     of_action: OfAction | None = None
     over_kill: OverKill | None = None

@@ -26,6 +26,7 @@ TAKES_MAX_S: Final = 1.0  # what the next two are shares of is the time that one
 LOST_AFTER: Final = (0.0, 0.3, 0.7)  # how long after it was sent a call is given up
 SHORT_DEADLINES: Final = (0.3, 0.6, 0.9)
 OVERTAKEN_BY_S: Final = (0.0, 0.001, 0.005)  # how long after Execute its Compensate follows
+IN_FLIGHT_MAX: Final = 64  # a participant that takes more calls at a time is not tried with one too many
 SETTLE_S: Final = 0.2  # for a handler that goes on although its call is over
 OVERSIZED_BYTES: Final = 5 << 20  # above the 4 MiB of a message
 KEY_RETENTION_MIN_S: Final = 720 * 3600  # how long a coordinator remembers ended sagas, unless it is configured

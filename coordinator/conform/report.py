@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 from xml.etree import ElementTree
 
+from coordinator.conform.caller import Lane
+
 _NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SUITE: Final = "saga conform"
 
@@ -42,6 +44,8 @@ class Result:
     is_unobserved: bool = False
     """It was judged from replies alone: the file does not say how effects are counted."""
     seconds: float = 0.0
+    lane: str = ""
+    """Over which lane it was made; empty for what is about the whole participant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,7 @@ def _result_to_json(result: Result) -> dict[str, Any]:
     document: dict[str, Any] = {
         "check": result.check,
         "action": result.action,
+        "lane": result.lane,
         "verdict": result.verdict.value,
         "effectObserved": not result.is_unobserved,
         "seconds": round(result.seconds, 3),
@@ -127,7 +132,9 @@ def _result_to_json(result: Result) -> dict[str, Any]:
 
 
 def _add_case(suite: ElementTree.Element, report: Report, result: Result) -> None:
-    classname = ".".join(part for part in (report.participant or report.target, result.action) if part)
+    lane = result.lane if result.lane == Lane.FAST else ""  # the other names are older than the lanes
+    parts = (report.participant or report.target, result.action, lane)
+    classname = ".".join(part for part in parts if part)
     attributes = {"classname": _clean(classname), "name": result.check, "time": f"{result.seconds:.3f}"}
     case = ElementTree.SubElement(suite, "testcase", attributes)
     text = _clean("\n".join(explanation(result)))

@@ -1,7 +1,8 @@
 """One run: the participant is found or started, described, tried with every check that was chosen, and ended.
 
 Checks of one participant run one after another, so that what one of them sees is not another's doing. One that fails
-does not end the run, unless the participant is gone.
+does not end the run, unless the participant is gone. Over each lane the participant is tried by itself: one that is
+started here begins anew, in a directory of its own, so that an author's file has to have enough in stock for one lane.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 import grpc
 
 from coordinator.conform import limits
-from coordinator.conform.caller import Caller, DescribeFailed
+from coordinator.conform.caller import Caller, DescribeFailed, Lane
 from coordinator.conform.check import Check
 from coordinator.conform.checks import CHECKS
 from coordinator.conform.checks.describe import DESCRIBE
@@ -29,7 +30,7 @@ from coordinator.conform.report import Report, Result, Verdict
 from coordinator.conform.trial import NotApplicable, Trial, Violation
 from coordinator.dataflow.types import Types
 from coordinator.participants.description import InvalidDescriptionError, read_description
-from saga.v1.participant_pb2 import Action, DescribeResponse
+from saga.v1.participant_pb2 import Action, DescribeResponse, ExchangeLimits
 
 _READY_CALL_S: Final = 1.0
 _NO_PLACE: Final = Place("", 0, 0, "")
@@ -37,6 +38,13 @@ _NO_PLACE: Final = Place("", 0, 0, "")
 
 class Unreachable(Exception):
     """Nobody answers at the target; the text says what came instead."""
+
+
+class NoFastLane(Exception):
+    """Nothing but the fast lane was chosen, and the participant does not offer it."""
+
+    def __init__(self) -> None:
+        super().__init__("the participant does not offer Exchange: its description has no `exchange`")
 
 
 class NoSuchAction(Exception):
@@ -49,11 +57,12 @@ class NoSuchAction(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which checks of which actions are made; empty `only` and `actions`: all."""
+    """Which checks of which actions are made, over which lanes; empty `only` and `actions`: all."""
 
     only: Collection[str] = ()
     skip: Collection[str] = ()
     actions: Collection[str] = ()
+    lanes: Collection[Lane] = tuple(Lane)
 
     def checks(self) -> Sequence[Check]:
         """In their own order."""
@@ -68,15 +77,29 @@ async def conform(
 ) -> Report:
     """Tries the participant at `target`, which is started first where the file says how and `starts`.
 
-    Errors: `Unreachable`; `NoSuchAction`; `ExamplesError` where the file does not fit the participant; `CommandFailed`
-    where one of its commands or queries fails.
+    Errors: `Unreachable`; `NoSuchAction`; `NoFastLane`; `ExamplesError` where the file does not fit the participant;
+    `CommandFailed` where one of its commands or queries fails.
     """
+    first, *others = [lane for lane in Lane if lane in chosen.lanes]
+    run = await _over(first, target, examples, chosen, timeout_s, starts=starts)
+    results = list(run.results_in_order())
+    if run.offered is not None:
+        for lane in others:
+            another = await _over(lane, target, examples, chosen, timeout_s, starts=starts)
+            results += [result for result in another.results_in_order() if result.lane == lane]
+    return Report(target, run.participant, run.version, results)
+
+
+async def _over(lane: Lane, target: str, examples: Examples, chosen: Chosen, timeout_s: float, *, starts: bool) -> _Run:
+    """A run over one lane, that has been made."""
     with tempfile.TemporaryDirectory(prefix="saga-conform-") as directory:
         surroundings = Surroundings(examples.directory, {"ADDRESS": target, "DIRECTORY": directory})
         caller = Caller(target, timeout_s)
         try:
             async with _running(caller, examples, surroundings, starts=starts) as process:
-                return await _Run(caller, examples, surroundings, chosen, process).run()
+                run = _Run(lane, caller, examples, surroundings, chosen, process)
+                await run.make()
+                return run
         finally:
             await caller.close()
 
@@ -108,6 +131,7 @@ async def _running(
 class _Run:
     """The state of a run."""
 
+    lane: Lane
     caller: Caller
     examples: Examples
     surroundings: Surroundings
@@ -115,13 +139,26 @@ class _Run:
     process: ParticipantProcess | None
     results: dict[tuple[str, str], Result] = field(default_factory=dict)  # by action and check
     is_gone: bool = False
+    participant: str = ""
+    version: str = ""
+    offered: ExchangeLimits | None = None
+    """What the participant says of the fast lane; None: it does not offer it."""
 
-    async def run(self) -> Report:
+    async def make(self) -> None:
+        """Describes and tries the participant."""
         body = await self._described()
         try:
             description = read_description(body)
         except InvalidDescriptionError as error:
-            return self._unusable(error)
+            self._note_unusable(error)
+            return
+        self.participant, self.version = description.participant, description.version
+        if description.HasField("exchange"):
+            self.offered = description.exchange
+        if self.lane is Lane.FAST:
+            if self.offered is None:
+                raise NoFastLane
+            self.caller.use_fast_lane(self.offered)
         self._check_description(description)
         types = Types(description.descriptors)
         actions = {action.name: action for action in description.actions}
@@ -133,12 +170,11 @@ class _Run:
         for action in chosen:
             await self._try_action(action, types)
         await self._kill_and_restart(chosen, types)
-        results = [self.results[key] for key in self._keys(chosen) if key in self.results]
-        return Report(self.caller.target, description.participant, description.version, results)
 
-    def _keys(self, actions: Sequence[Action]) -> Iterator[tuple[str, str]]:
-        for name in ("", *(action.name for action in actions)):
-            yield from ((name, check.id) for check in CHECKS)
+    def results_in_order(self) -> Iterator[Result]:
+        """By action as they were tried, of each by check."""
+        for name in dict.fromkeys(name for name, _ in self.results):
+            yield from (self.results[name, check.id] for check in CHECKS if (name, check.id) in self.results)
 
     async def _described(self) -> bytes:
         try:
@@ -148,7 +184,7 @@ class _Run:
                 raise Unreachable(str(error)) from None
             return b"\xff"  # whoever is there does not describe itself, which the reading then says
 
-    def _unusable(self, error: InvalidDescriptionError) -> Report:
+    def _note_unusable(self, error: InvalidDescriptionError) -> None:
         """Of a participant whose description cannot be used nothing else can be tried."""
         failed = Result(DESCRIBE, "", Verdict.FAILED, expected="a description as in the contract", came=str(error))
         rest = (
@@ -156,7 +192,8 @@ class _Run:
             for check in self.chosen.checks()
             if check.id != DESCRIBE
         )
-        return Report(self.caller.target, "", "", [failed, *rest])
+        for result in (failed, *rest):
+            self._note(result)
 
     def _check_description(self, description: DescribeResponse) -> None:
         for check in self.chosen.checks():
@@ -169,11 +206,11 @@ class _Run:
                 result = _failed(check, "", violation)
             else:
                 result = _passed(check, "", warnings)
-            self.results["", check.id] = result
+            self._note(result)
 
     async def _try_action(self, action: Action, types: Types) -> None:
         for check in self.chosen.checks():
-            if check.of_action is not None:
+            if check.of_action is not None and self.lane in check.lanes:
                 await self._try(check, action, types)
 
     async def _try(self, check: Check, action: Action, types: Types) -> None:
@@ -192,7 +229,7 @@ class _Run:
         halves: list[tuple[Check, Trial, AsyncIterator[None]]] = []
         for action in actions:
             for check in self.chosen.checks():
-                if check.over_kill is None:
+                if check.over_kill is None or self.lane not in check.lanes:
                     continue
                 trial = self._trial(action, types)
                 if reason := self._obstacle(check, trial):
@@ -224,7 +261,7 @@ class _Run:
         except TimeoutError:
             late = Violation(f"an end within {limits.CHECK_MAX_S:.0f} s", "none")
             return _failed(check, trial.action.name, late, trial)
-        return _passed(check, trial.action.name, trial.warnings, is_unobserved=trial.is_unobserved)
+        return _passed(check, trial.action.name, trial.warnings, lane=self.lane, is_unobserved=trial.is_unobserved)
 
     async def _after(self, trial: Trial, result: Result) -> None:
         """Takes back what the check left; finds out whether the participant has outlived it."""
@@ -253,13 +290,15 @@ class _Run:
         self.results[result.action, result.check] = result
 
 
-def _passed(check: Check, action: str, warnings: Sequence[str], *, is_unobserved: bool = False) -> Result:
+def _passed(
+    check: Check, action: str, warnings: Sequence[str], *, lane: str = "", is_unobserved: bool = False
+) -> Result:
     verdict = Verdict.WARNED if warnings else Verdict.PASSED
-    return Result(check.id, action, verdict, tuple(warnings), is_unobserved=is_unobserved)
+    return Result(check.id, action, verdict, tuple(warnings), lane=lane, is_unobserved=is_unobserved)
 
 
 def _skipped(check: Check, trial: Trial, reason: str) -> Result:
-    return Result(check.id, trial.action.name, Verdict.SKIPPED, (reason,))
+    return Result(check.id, trial.action.name, Verdict.SKIPPED, (reason,), lane=trial.caller.lane)
 
 
 def _failed(check: Check, action: str, violation: Violation, trial: Trial | None = None) -> Result:
@@ -268,6 +307,7 @@ def _failed(check: Check, action: str, violation: Violation, trial: Trial | None
         check.id,
         action,
         Verdict.FAILED,
+        lane=trial.caller.lane if trial else "",
         expected=violation.expected,
         came=violation.came,
         request=sent.grpcurl(trial.types) if sent and trial else "",

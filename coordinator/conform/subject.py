@@ -93,7 +93,7 @@ class Subject:
 
     async def send(self, sent: Sent, *, timeout_s: float | None = None) -> Answer:
         """Sends any request for this step, and remembers what it did."""
-        self._note(sent)
+        self.noted(sent)
         answer = await self.caller.send(sent, timeout_s=timeout_s)
         match sent.call.operation, answer.reply:
             case Operation.OPERATION_EXECUTE, Done(output=output):
@@ -104,7 +104,7 @@ class Subject:
 
     async def lose(self, sent: Sent, after_s: float, *, cut: bool, caller: Caller | None = None) -> None:
         """Sends a request and gives it up, its answer unseen."""
-        self._note(sent)
+        self.noted(sent)
         await (caller or self.caller).lose(sent, after_s, cut=cut)
 
     # A call and what follows it, until it is answered.
@@ -182,10 +182,12 @@ class Subject:
     def _key(self, operation: Operation.ValueType) -> str:
         return f"{self.uid}/{STEP}/{lower_name(operation)}"
 
-    def _note(self, sent: Sent) -> None:
+    def noted(self, sent: Sent) -> Sent:
+        """Remembers a request that a check sends by itself."""
         self.log.append(sent)
         if sent.call.operation == OPERATION_EXECUTE:
             self.may_stand = True
+        return sent
 
     def _output_problem(self, output: Any) -> str | None:
         try:

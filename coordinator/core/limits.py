@@ -130,3 +130,12 @@ PROBE_BACKOFF_MAX_NS: Final = 5 * SECOND_NS  # below the usual timeout of an att
 COMPARED_MESSAGES_MAX: Final = 10_000  # pairs of messages below one type of an action
 COMPATIBILITY_INTERVAL_NS: Final = 5 * MINUTE_NS  # and at once when a participant describes itself otherwise
 COMPATIBILITY_WARNINGS_MAX: Final = 100  # lines in the log that one look at all participants can lead to
+
+# The fast lane to participants.
+EXCHANGE_IN_FLIGHT_DEFAULT: Final = 256  # where a participant does not say how many calls it takes at a time
+EXCHANGE_MESSAGE_BYTES_MAX: Final = 1 << 20  # a call that is larger by itself goes by a unary call
+EXCHANGE_OPEN_TIMEOUT_NS: Final = 5 * SECOND_NS  # until the first message of the participant
+EXCHANGE_BACKOFF_INITIAL_NS: Final = 100 * MILLISECOND_NS
+EXCHANGE_BACKOFF_MAX_NS: Final = 30 * SECOND_NS
+EXCHANGE_DRAIN_TIMEOUT_NS: Final = SECOND_NS  # for a stream that has no call in flight when the coordinator stops
+EXCHANGE_FORGOTTEN_MAX: Final = 1024  # deadlines kept of calls that are answered, beyond those that are not

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 from google.protobuf.any_pb2 import Any
 
-from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest, StepContext
+from coordinator.core.limits import SECOND_NS
+from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExchangeRequest, ExecuteRequest, StepContext
 from saga.v1.types_pb2 import (
     OPERATION_COMPENSATE,
     OPERATION_CONFIRM,
@@ -36,6 +37,14 @@ _REQUESTS: Final[Mapping[Operation.ValueType, type[Request]]] = {
     OPERATION_CONFIRM: ConfirmRequest,
 }
 METHODS: Final = (DESCRIBE, *_METHODS.values())
+EXCHANGE: Final = "/saga.v1.ParticipantService/Exchange"
+
+EXCHANGE_FIELDS: Final[Mapping[Operation.ValueType, str]] = {
+    OPERATION_EXECUTE: "execute",
+    OPERATION_COMPENSATE: "compensate",
+    OPERATION_CONFIRM: "confirm",
+}
+"""What a call's request, and the response of its answer, are called in the fast lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +96,14 @@ class Call:
     def request(self) -> bytes:
         """The request as it goes out."""
         return self.message().SerializeToString()
+
+    def exchanged(self, number: int, timeout_ns: int) -> bytes:
+        """An ExchangeRequest of this call alone; several, one behind the other, are one message of all their calls."""
+        message = ExchangeRequest()
+        call = message.calls.add(id=number)
+        timeout, metadata = call.timeout, call.metadata
+        timeout.seconds, timeout.nanos = divmod(max(timeout_ns, 0), SECOND_NS)
+        for key, value in self.headers:
+            metadata[key] = value
+        self.write_to(getattr(call, EXCHANGE_FIELDS[self.operation]))
+        return message.SerializeToString()

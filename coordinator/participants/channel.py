@@ -5,13 +5,13 @@ not read what an answer means.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias, TypeVar
 
 import grpc
 
 from coordinator.core import limits
-from coordinator.participants.call import DESCRIBE, METHODS
+from coordinator.participants.call import DESCRIBE, EXCHANGE, METHODS
 from coordinator.participants.places import Places
 
 # A participant that has stopped without closing its connection is noticed within about 15 s. `keepalive_timeout_ms`
@@ -36,6 +36,8 @@ OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
     ("grpc.use_local_subchannel_pool", 1),  # two names for one target do not share a connection's fate
 )
+
+T = TypeVar("T")
 
 Connect: TypeAlias = Callable[[str], grpc.aio.Channel]
 """From a target to a channel with OPTIONS; where credentials come in."""
@@ -63,38 +65,44 @@ class ParticipantChannel:
         self._rpcs: Mapping[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {
             method: channel.unary_unary(method) for method in METHODS
         }
+        self._exchange: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(EXCHANGE)
         self.places = Places(calls_max)
         self._connections = 0
         self._is_up = False
         self._came_up = asyncio.Event()
         self._watch = asyncio.create_task(self._watch_connectivity())
 
-    async def call(
-        self, method: str, request: bytes, *, timeout_ns: int, metadata: tuple[tuple[str, str], ...]
-    ) -> bytes:
-        """Sends one request as soon as a place is free; the answer's body as it came.
+    async def in_place(self, timeout_ns: int, make: Callable[[float], Awaitable[T]]) -> T:
+        """Has `make` make a call as soon as a place is free, on whichever lane; its answer.
 
-        `timeout_ns` bounds waiting and call together.
+        `timeout_ns` bounds waiting and call together: `make` gets the deadline, in the event loop's time.
+
+        Raises:
+            CallEndedError: DEADLINE_EXCEEDED where the time was over while it waited for a place, and nothing was sent.
+        """
+        deadline_s = asyncio.get_running_loop().time() + timeout_ns / limits.SECOND_NS
+        await self._take_place(deadline_s)
+        try:
+            _require_time(deadline_s)
+            return await make(deadline_s)
+        finally:
+            self.places.release()
+
+    async def call(
+        self, method: str, request: bytes, *, deadline_s: float, metadata: tuple[tuple[str, str], ...]
+    ) -> bytes:
+        """Sends one request by a unary call; the answer's body as it came.
 
         Raises:
             grpc.aio.AioRpcError: the call ended with a status other than OK.
-            CallEndedError: DEADLINE_EXCEEDED where the time was over while it waited for a place, and nothing was sent;
-                CANCELLED where the channel is closed, or was before the answer came; INTERNAL where gRPC refuses it.
+            CallEndedError: DEADLINE_EXCEEDED where the time was over before it was sent; CANCELLED where the channel is
+                closed, or was before the answer came; INTERNAL where gRPC refuses it.
         """
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_ns / limits.SECOND_NS
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self.places.acquire()
-        except TimeoutError:
-            raise _no_place() from None
-        try:
-            left_s = deadline_s - loop.time()
-            if left_s <= 0:
-                raise _no_place()
-            return await self._send(method, request, left_s, metadata)
-        finally:
-            self.places.release()
+        return await self._send(method, request, _require_time(deadline_s), metadata)
+
+    def exchange(self) -> grpc.aio.StreamStreamCall[bytes, bytes]:
+        """Begins a stream of the fast lane. Only while the channel is not closed."""
+        return self._exchange(wait_for_ready=False)
 
     async def describe(self) -> bytes:
         """Sends Describe, whatever else is in flight; raises as `call` does."""
@@ -124,6 +132,16 @@ class ParticipantChannel:
         await asyncio.wait([self._watch], timeout=_CLOSE_WAIT_S)
         await end(self._watch)
 
+    async def _take_place(self, deadline_s: float) -> None:
+        if not self.places.locked():
+            await self.places.acquire()  # at once, and without the cost of a timeout
+            return
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self.places.acquire()
+        except TimeoutError:
+            raise _no_place() from None
+
     async def _send(
         self, method: str, request: bytes, timeout_s: float, metadata: tuple[tuple[str, str], ...]
     ) -> bytes:
@@ -141,11 +159,9 @@ class ParticipantChannel:
         except grpc.aio.InternalError as error:  # for instance metadata that cannot be sent
             raise CallEndedError(grpc.StatusCode.INTERNAL, str(error)) from None
         except asyncio.CancelledError:
-            # gRPC also raises this, in a task that nobody cancelled, for the calls of a channel that is closed.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_cancelled():
                 raise
-            raise _closed() from None
+            raise _closed() from None  # gRPC also raises this for the calls of a channel that is closed
 
     async def _watch_connectivity(self) -> None:
         """Keeps the connection up and counts how often it came up.
@@ -167,6 +183,12 @@ class ParticipantChannel:
             self._came_up.set()
 
 
+def is_cancelled() -> bool:
+    """Whether somebody cancels the task that asks; a CancelledError that gRPC raises is none of it otherwise."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def end(task: asyncio.Task[None]) -> None:
     """Cancels a task and waits for its end; raises what had broken it before."""
     task.cancel()
@@ -177,6 +199,19 @@ async def end(task: asyncio.Task[None]) -> None:
 
 def _no_place() -> CallEndedError:
     return CallEndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "too many calls are in flight: no place was free in time")
+
+
+def _require_time(deadline_s: float) -> float:
+    """How many seconds are left; `CallEndedError` where none is."""
+    left_s = deadline_s - asyncio.get_running_loop().time()
+    if left_s <= 0:
+        raise too_late()
+    return left_s
+
+
+def too_late() -> CallEndedError:
+    """How a call ends that was not sent in its time."""
+    return CallEndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the time was over before the call could be sent")
 
 
 def _closed() -> CallEndedError:

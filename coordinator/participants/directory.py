@@ -38,7 +38,7 @@ class Directory:
 
     `targets` maps names to gRPC targets. `shared` are the files of message types that the coordinator itself brings:
     what participants mean by the same names is compared with them. `calls_max` says how many calls some of them take at
-    a time, others than usual.
+    a time, others than usual. `fast_lane` as of `Member`.
     """
 
     def __init__(
@@ -48,11 +48,13 @@ class Directory:
         shared: FileDescriptorSet = WELL_KNOWN,
         connect: Connect = insecure,
         calls_max: Mapping[str, int] | None = None,
+        fast_lane: bool = True,
     ) -> None:
         self._targets = dict(sorted(targets.items()))
         self._shared = shared
         self._connect = connect
         self._calls_max = calls_max or {}
+        self._fast_lane = fast_lane
         self._members: dict[str, Member] = {}
         self._listeners: list[Callable[[], None]] = []
         self._views: dict[str, Merged] = {}
@@ -61,7 +63,9 @@ class Directory:
         """Connects to all and asks each for its description, at most for the time that Describe may take."""
         for name, target in self._targets.items():
             calls_max = self._calls_max.get(name, limits.CALLS_PER_PARTICIPANT_MAX)
-            self._members[name] = Member(name, target, self._connect, self._changed, calls_max=calls_max)
+            self._members[name] = Member(
+                name, target, self._connect, self._changed, calls_max=calls_max, fast_lane=self._fast_lane
+            )
         async with asyncio.TaskGroup() as group:
             for member in self._members.values():
                 group.create_task(member.start())

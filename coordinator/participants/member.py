@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import grpc
@@ -20,6 +21,8 @@ from coordinator.participants.breaker import Breaker
 from coordinator.participants.call import Call
 from coordinator.participants.channel import CallEndedError, Connect, ParticipantChannel, end
 from coordinator.participants.description import InvalidDescriptionError, read_description, without_descriptors
+from coordinator.participants.exchange import NotSentError
+from coordinator.participants.lane import Lane
 from saga.v1.coordinator_pb2 import (
     PARTICIPANT_STATE_READY,
     PARTICIPANT_STATE_UNDESCRIBED,
@@ -37,7 +40,8 @@ _DESCRIBE_BACKOFF_S: Final = 0.1  # doubled with every failure
 class Member:
     """One participant. `on_change` is called whenever its description has become another.
 
-    To be made in the event loop that it is used in: it connects at once.
+    `fast_lane`: its calls go over Exchange, where it offers that and while a stream is up. To be made in the event loop
+    that it is used in: it connects at once.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Member:
         on_change: Callable[[], None],
         *,
         calls_max: int = limits.CALLS_PER_PARTICIPANT_MAX,
+        fast_lane: bool = True,
     ) -> None:
         self.name = name
         self.target = target
@@ -58,6 +63,7 @@ class Member:
         self._on_change = on_change
         self._channel = ParticipantChannel(connect(target), calls_max)
         self._breaker = Breaker(self._channel.is_up)
+        self._lane = Lane(name, self._channel.exchange) if fast_lane else None
         self._keeper: asyncio.Task[None] | None = None
         self._describing = asyncio.Lock()
 
@@ -72,6 +78,8 @@ class Member:
             if self._keeper is not None:
                 await end(self._keeper)
         finally:
+            if self._lane is not None:
+                await self._lane.close()
             await self._channel.close()
 
     @property
@@ -92,6 +100,7 @@ class Member:
             describe_time=None if described_ns is None else to_timestamp(described_ns),
             last_failure=self.last_failure,
             problems=self.problems,
+            fast_lane=self._lane is not None and self._lane.stream is not None,
             traffic=self._traffic(),
         )
 
@@ -140,22 +149,32 @@ class Member:
 
     async def _make(self, call: Call) -> Reply:
         try:
-            body = await self._channel.call(
-                call.method, call.request(), timeout_ns=call.timeout_ns, metadata=call.headers
-            )
+            return await self._channel.in_place(call.timeout_ns, partial(self._send, call))
         except grpc.aio.AioRpcError as error:
             if not self._channel.is_up():
                 self.last_failure = _text(error)
             return replies.read_error(call, error)
         except CallEndedError as error:
+            if error.code is grpc.StatusCode.UNAVAILABLE and not self._channel.is_up():
+                self.last_failure = limited.message(f"{error.code.name}: {error.message}")
             return replies.read_status(call, error.code, error.message)
+
+    async def _send(self, call: Call, deadline_s: float) -> Reply:
+        """Over the fast lane; where that does not take the call, by a unary one."""
         barriered = self.description is not None and self.description.barriered
+        stream = None if self._lane is None else self._lane.stream
+        if stream is not None:
+            with suppress(NotSentError):
+                return replies.read_answer(call, await stream.post(call, deadline_s), barriered=barriered)
+        body = await self._channel.call(call.method, call.request(), deadline_s=deadline_s, metadata=call.headers)
         return replies.read_body(call, body, barriered=barriered)
 
     def _take(self, description: DescribeResponse) -> None:
         self.problems = ()
         self.last_failure = ""
         self._describe_time_ns = time.time_ns()
+        if self._lane is not None:
+            self._lane.offer(description.exchange if description.HasField("exchange") else None)
         if description != self.description:
             self.description = description
             self._on_change()

@@ -18,8 +18,8 @@ from google.rpc.status_pb2 import Status
 from coordinator.core import limits
 from coordinator.core.inputs import Accepted, Done, Refused, Reply, Unknown
 from coordinator.participants import limited
-from coordinator.participants.call import Call
-from saga.v1.participant_pb2 import CompensateResponse, ConfirmResponse, ExecuteResponse, Pending
+from coordinator.participants.call import EXCHANGE_FIELDS, Call
+from saga.v1.participant_pb2 import CompensateResponse, ConfirmResponse, ExchangeAnswer, ExecuteResponse, Pending
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CALL_REFUSED,
     FAILURE_KIND_PROTOCOL_VIOLATION,
@@ -74,6 +74,7 @@ _MADE_BY_TRANSPORT: Final = frozenset(
 )
 
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def read_body(call: Call, body: bytes, *, barriered: bool) -> Reply:
@@ -108,6 +109,16 @@ def read_response(call: Call, response: Response, *, barriered: bool) -> Reply:
             return _violation(call, "the reply sets no outcome")
 
 
+def read_answer(call: Call, answer: ExchangeAnswer, *, barriered: bool) -> Reply:
+    """Reads an answer of the fast lane, as the same response or the same status of the unary call."""
+    kind = answer.WhichOneof("response")
+    if kind == "status":
+        return _read_answered_status(call, answer.status)
+    if kind != EXCHANGE_FIELDS[call.operation]:
+        return _violation(call, f"the answer is one to {kind}" if kind else "the answer sets no response")
+    return read_response(call, getattr(answer, kind), barriered=barriered)
+
+
 def read_error(call: Call, error: grpc.aio.AioRpcError) -> Unknown:
     """Reads a call that ended with a status other than OK."""
     return read_status(call, error.code(), error.details() or "", reason=_error_reason(error))
@@ -120,6 +131,18 @@ def read_status(call: Call, code: grpc.StatusCode, message: str, *, reason: str 
         retryable=code in _RETRYABLE,
         answered=code not in _MADE_BY_TRANSPORT,
     )
+
+
+def code_of(status: Status) -> grpc.StatusCode:
+    """The code of a status that came in a message; UNKNOWN for one that gRPC does not have."""
+    return _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+
+
+def _read_answered_status(call: Call, status: Status) -> Unknown:
+    code = code_of(status)
+    if code is grpc.StatusCode.OK:
+        return _violation(call, "the answer is a status that says OK, and no reply")
+    return read_status(call, code, status.message, reason=_reason(status))
 
 
 def _read_completed(call: Call, completed: Completed) -> Reply:
@@ -158,13 +181,20 @@ def _kind(code: grpc.StatusCode) -> FailureKind.ValueType:
 
 def _error_reason(error: grpc.aio.AioRpcError) -> str:
     """The reason of the ErrorInfo that came with the status; empty where there is none that can be read."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_DETAILS and isinstance(value, bytes):
+            try:
+                return _reason(Status.FromString(value))
+            except DecodeError:
+                return ""
+    return ""
+
+
+def _reason(status: Status) -> str:
     info = ErrorInfo()
     try:
-        for key, value in error.trailing_metadata() or ():
-            if key == _STATUS_DETAILS and isinstance(value, bytes):
-                details = Status.FromString(value).details
-                if any(detail.Unpack(info) for detail in details) and info.reason:
-                    return limited.reason(info.reason)
+        if any(detail.Unpack(info) for detail in status.details) and info.reason:
+            return limited.reason(info.reason)
     except DecodeError:
         return ""
     return ""

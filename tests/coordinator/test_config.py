@@ -46,6 +46,7 @@ def test_everything_has_a_default() -> None:
     assert (settings.log_level, settings.log_format) == ("info", "text")
     assert settings.unfinished_sagas_max == 100_000
     assert settings.drain_seconds == 10
+    assert settings.fast_lane
     assert (settings.retention, settings.export_directory) == (None, None)
     assert settings.tombstone_retention == 30 * DAY_NS
 

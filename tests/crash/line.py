@@ -19,11 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_fixed
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_fixed,
+)
 
 from coordinator.failpoints import Failpoint
 from participant_sdk import CoordinatorClient, SagaError
-from saga.v1.coordinator_pb2 import Saga
+from saga.v1.coordinator_pb2 import ListParticipantsRequest, Saga
+from saga.v1.coordinator_pb2_grpc import ParticipantDirectoryServiceStub
 from saga.v1.definition_pb2 import RegisterDefinitionRequest
 from saga.v1.definition_pb2_grpc import DefinitionServiceStub
 from saga.v1.types_pb2 import SagaState
@@ -33,6 +41,7 @@ from tests.crash.process import Coordinator
 from tests.crash.shapes import SHAPES, Shape
 
 if TYPE_CHECKING:
+    from saga.v1.coordinator_pb2_grpc import ParticipantDirectoryServiceAsyncStub
     from saga.v1.definition_pb2_grpc import DefinitionServiceAsyncStub
 
 PATIENCE_S: Final = 60.0
@@ -158,7 +167,7 @@ class Line:
         if not all("{saga}" in text for text in cell.lives[0].armed):
             await self.settle()  # the cell before must not bring about what is armed for this one
         for number, life in enumerate(cell.lives):
-            coordinator = await self._begin(run.armed(life))
+            coordinator = await self._begin(run.armed(life), fast_lane=cell.fast_lane)
             if number == 0:
                 await self._settle_what_is_owed()
             if life.survives:
@@ -212,10 +221,12 @@ class Line:
 
     # --- One coordinator ---
 
-    async def _begin(self, armed: Sequence[str]) -> Coordinator:
+    async def _begin(self, armed: Sequence[str], *, fast_lane: bool = True) -> Coordinator:
         if self._coordinator is not None:
             await self._coordinator.kill()
-        self._coordinator = await Coordinator.start(self._journal, self._services.address, ", ".join(armed))
+        self._coordinator = await Coordinator.start(
+            self._journal, self._services.address, ", ".join(armed), fast_lane=fast_lane
+        )
         return self._coordinator
 
     async def _drive_to_its_death(self, run: _Run, life: Life, coordinator: Coordinator) -> None:
@@ -258,6 +269,8 @@ class Line:
             return {}
         async with CoordinatorClient(coordinator.address) as client:
             await self._register(run, coordinator)
+            if coordinator.fast_lane:
+                await _on_the_fast_lane(coordinator)
             ended = await asyncio.gather(*(self._drive_saga(run, client, *saga) for saga in run.sagas))
         return {saga.saga_id: saga.state for saga in ended}
 
@@ -321,6 +334,24 @@ _REGISTERING: Final = AsyncRetrying(
     stop=stop_after_attempt(20),
     reraise=True,
 )
+
+
+_LOOKING: Final = AsyncRetrying(
+    retry=retry_if_exception_type(AssertionError),
+    wait=wait_fixed(0.005),
+    stop=stop_after_delay(PATIENCE_S),
+    reraise=True,
+)
+
+
+async def _on_the_fast_lane(coordinator: Coordinator) -> None:
+    """Return when calls go over Exchange: until then they are unary, and reach none of its failpoints."""
+    async with grpc.aio.insecure_channel(coordinator.address) as channel:
+        stub: ParticipantDirectoryServiceAsyncStub = ParticipantDirectoryServiceStub(channel)
+        async for attempt in _LOOKING.copy():
+            with attempt:
+                listed = await stub.ListParticipants(ListParticipantsRequest())
+                assert any(participant.fast_lane for participant in listed.participants)
 
 
 async def _stop(coordinator: Coordinator, failpoint: str) -> None:

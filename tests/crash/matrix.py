@@ -48,13 +48,15 @@ class Life:
 class Cell:
     """Sagas of these shapes, and the coordinators that they go through before one that nothing happens to.
 
-    `fresh`: the definitions are new, under names of their own.
+    `fresh`: the definitions are new, under names of their own. `fast_lane`: the participant is called over Exchange,
+    and else by unary calls.
     """
 
     name: str
     shapes: Sequence[Shape]
     lives: Sequence[Life]
     fresh: bool = False
+    fast_lane: bool = True
 
 
 def ordinary() -> Iterator[tuple[Failpoint, Sequence[Shape]]]:
@@ -73,6 +75,11 @@ def survived(point: Failpoint, shape: Shape, action: str) -> Cell:
     """Raised at, or delayed, when the failpoint is reached for the first time."""
     name = f"{point.label} × {shape.name} × {action}"
     return Cell(name, [shape], [Life([_narrowed(point, f"{action}@1")], survives=True)])
+
+
+def over_unary_calls(cell: Cell) -> Cell:
+    """The same, without the fast lane."""
+    return replace(cell, name=f"{cell.name}, over unary calls", fast_lane=False)
 
 
 def _narrowed(point: Failpoint, action: str) -> str:

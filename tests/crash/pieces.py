@@ -19,6 +19,7 @@ from tests.crash.stage import Piece
 
 _DELAY: Final = "delay:20ms"
 _RECOVERY: Final = tuple(point for point in matrix.SITUATIONS if point.label.startswith("recovery."))
+_OVER_UNARY_CALLS: Final = (Failpoint.DISPATCH_BEFORE_CALL, Failpoint.DISPATCH_AFTER_REPLY)
 _FAMILIES: Final = [
     list(points)
     for _, points in groupby((point for point, _ in matrix.ordinary()), lambda p: p.label.partition(".")[0])
@@ -37,8 +38,11 @@ def all_pieces(times_max: int) -> Iterator[Piece]:
     reachable = dict(matrix.ordinary())
     for family in _FAMILIES:
         for action in ("raise", _DELAY):
-            yield _together([matrix.survived(point, shape, action) for point in family for shape in reachable[point]])
+            yield from _survived([(point, shape) for point in family for shape in reachable[point]], [action])
     yield _cell(matrix.RECOVERIES)
+    yield _cell(matrix.over_unary_calls(matrix.RECOVERIES))
+    for point in _OVER_UNARY_CALLS:
+        yield from (_cell(matrix.over_unary_calls(matrix.kill(point, shape))) for shape in SHAPES)
     for shape in SHAPES:
         yield from (_cell(cell) for cell in matrix.second_kills(shape))
         for point in matrix.SITUATIONS:
@@ -59,8 +63,19 @@ def bounded_pieces() -> Iterator[Piece]:
     chosen = [(point, _next_of(turn, shapes)) for point, shapes in matrix.ordinary()]
     for is_journal in (True, False):  # where it fails, it fails for all sagas of a group: they might miss their own
         some = [each for each in chosen if each[0].label.startswith("journal.") == is_journal]
-        yield _together([matrix.survived(*each, action) for each in some for action in ("raise", _DELAY)])
+        yield from _survived(some, ["raise", _DELAY])
     yield from (_cell(matrix.kill(*each)) for each in chosen)
+    for point in _OVER_UNARY_CALLS:
+        yield _cell(matrix.over_unary_calls(matrix.kill(point, next(turn))))
+
+
+def _survived(chosen: Sequence[tuple[Failpoint, Shape]], actions: Sequence[str]) -> Iterator[Piece]:
+    """All in one coordinator; but one whose stream breaks alone, since the others' calls would not go over it then."""
+    cells = [(matrix.survived(*each, action), each[0]) for each in chosen for action in actions]
+    together = [cell for cell, point in cells if not point.label.startswith("exchange.")]
+    if together:
+        yield _together(together)
+    yield from (_cell(cell) for cell, _ in cells if cell not in together)
 
 
 def _next_of(turn: Iterator[Shape], shapes: Sequence[Shape]) -> Shape:

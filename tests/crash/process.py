@@ -26,18 +26,20 @@ _LINES_KEPT: Final = 40
 class Coordinator:
     """One process of `saga serve`, from `start` to its end."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, fast_lane: bool) -> None:
         self.address = ""
         """Where it serves; empty where it died before it did."""
         self.reached: Counter[str] = Counter()
         """Which failpoints acted, as they were armed, and how often."""
+        self.fast_lane = fast_lane
+        """Whether it calls the participant over Exchange."""
         self._process = process
         self._tail: deque[str] = deque(maxlen=_LINES_KEPT)
         self._acted = asyncio.Event()
         self._log = asyncio.create_task(self._read_log())
 
     @classmethod
-    async def start(cls, journal: Path, participant: str, armed: str) -> Coordinator:
+    async def start(cls, journal: Path, participant: str, armed: str, *, fast_lane: bool = True) -> Coordinator:
         """Start one with these failpoints, and return when it serves or has died."""
         command = ("serve", "--listen=127.0.0.1:0", f"--journal={journal}", "--log-format=json")
         process = await asyncio.create_subprocess_exec(
@@ -45,10 +47,15 @@ class Coordinator:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, failpoints.VARIABLE: armed, "SAGA_DRAIN_SECONDS": "0.2"},
+            env={
+                **os.environ,
+                failpoints.VARIABLE: armed,
+                "SAGA_DRAIN_SECONDS": "0.2",
+                "SAGA_FAST_LANE": str(fast_lane),
+            },
             start_new_session=True,
         )
-        coordinator = cls(process)
+        coordinator = cls(process, fast_lane=fast_lane)
         assert process.stdout is not None
         try:
             async with asyncio.timeout(_STOP_MAX_S):

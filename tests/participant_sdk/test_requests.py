@@ -10,9 +10,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from participant_sdk import Action, Step
 from participant_sdk.errors import CallError
 from participant_sdk.limits import KEY_BYTES_MAX
-from participant_sdk.requests import read_call
+from participant_sdk.requests import Request, parse, read_call
 from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest, StepContext
-from saga.v1.types_pb2 import OPERATION_COMPENSATE, OPERATION_CONFIRM, OPERATION_EXECUTE, Failure, Operation
+from saga.v1.types_pb2 import Failure
 from tests.participant_sdk.support import Scripted, struct
 
 
@@ -37,10 +37,9 @@ def context(**fields: object) -> StepContext:
     return StepContext(**{**known, **fields})  # type: ignore[arg-type]  # fields of several types
 
 
-def refused(operation: Operation.ValueType, request: Message | bytes) -> CallError:
-    data = request if isinstance(request, bytes) else request.SerializeToString()
+def refused(request: Request) -> CallError:
     with pytest.raises(CallError) as error:
-        read_call(operation, data, ACTIONS, {}, None)
+        read_call(request, ACTIONS, {}, None)
     return error.value
 
 
@@ -53,25 +52,27 @@ def test_a_well_formed_call_is_decoded() -> None:
     request = CompensateRequest(
         context=context(), input=packed(struct(a=1)), output=packed(StringValue(value="x")), cause=Failure(reason="R")
     )
-    call = read_call(OPERATION_COMPENSATE, request.SerializeToString(), ACTIONS, {"traceparent": "t"}, 1.5)
+    call = read_call(request, ACTIONS, {"traceparent": "t"}, 1.5)
     assert (call.action, call.request, call.output) == (ACTIONS["Scripted"], struct(a=1), request.output)
     assert (call.cause, call.metadata, call.cut_off) == (Failure(reason="R"), {"traceparent": "t"}, 1.5)
 
 
 def test_what_is_unset_is_none() -> None:
     request = CompensateRequest(context=context(), input=packed(struct()))
-    call = read_call(OPERATION_COMPENSATE, request.SerializeToString(), ACTIONS, {}, None)
+    call = read_call(request, ACTIONS, {}, None)
     assert (call.output, call.cause) == (None, None)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x0a\x05\x0a\x03\xff\xfe\xfd"])  # no message; not UTF-8
 def test_bytes_that_do_not_decode(data: bytes) -> None:
-    assert fields(refused(OPERATION_EXECUTE, data)) == [""]
+    with pytest.raises(CallError) as error:
+        parse(ExecuteRequest, data)
+    assert fields(error.value) == [""]
 
 
 def test_every_missing_field_is_named_at_once() -> None:
-    assert fields(refused(OPERATION_EXECUTE, ExecuteRequest())) == ["context"]
-    assert fields(refused(OPERATION_EXECUTE, ExecuteRequest(context=StepContext()))) == [
+    assert fields(refused(ExecuteRequest())) == ["context"]
+    assert fields(refused(ExecuteRequest(context=StepContext()))) == [
         "context.saga_uid",
         "context.step",
         "context.action",
@@ -82,28 +83,28 @@ def test_every_missing_field_is_named_at_once() -> None:
 
 def test_a_key_too_long_for_a_row() -> None:
     long = context(saga_uid="u" * (KEY_BYTES_MAX + 1))
-    assert fields(refused(OPERATION_EXECUTE, ExecuteRequest(context=long))) == ["context.saga_uid"]
+    assert fields(refused(ExecuteRequest(context=long))) == ["context.saga_uid"]
 
 
 def test_input_missing_of_another_type_or_undecodable() -> None:
     broken = AnyMessage(type_url="type.googleapis.com/google.protobuf.Struct", value=b"\xff")
     for payload in (None, packed(StringValue()), AnyMessage(), broken):
-        assert fields(refused(OPERATION_EXECUTE, ExecuteRequest(context=context(), input=payload))) == ["input"]
+        assert fields(refused(ExecuteRequest(context=context(), input=payload))) == ["input"]
 
 
 def test_an_output_of_another_type_is_named_beside_the_input() -> None:
     request = ConfirmRequest(context=context(), output=packed(struct()))
-    assert fields(refused(OPERATION_CONFIRM, request)) == ["input", "output"]
+    assert fields(refused(request)) == ["input", "output"]
 
 
 def test_unknown_action() -> None:
     request = ExecuteRequest(context=context(action="N" * 5000), input=packed(struct()))
-    error = refused(OPERATION_EXECUTE, request)
+    error = refused(request)
     assert (error.code, error.reason) == (grpc.StatusCode.UNIMPLEMENTED, "UNKNOWN_ACTION")
     assert len(error.message) < 200
 
 
 def test_confirm_of_an_action_that_is_not_reservable() -> None:
     request = ConfirmRequest(context=context(action="Plain"), input=packed(struct()))
-    error = refused(OPERATION_CONFIRM, request)
+    error = refused(request)
     assert (error.code, error.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_RESERVABLE")

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from participant_sdk import MemoryBarrier, Participant, SagaError, Step, servicer
 from participant_sdk.errors import CallError
+from participant_sdk.limits import EXCHANGE_IN_FLIGHT_MAX
 from participant_sdk.servicer import ParticipantServicer
 from saga.v1.participant_pb2 import (
     CompensateRequest,
@@ -25,7 +26,6 @@ from saga.v1.participant_pb2 import (
     StepContext,
 )
 from saga.v1.participant_pb2_grpc import ParticipantServiceStub
-from saga.v1.types_pb2 import OPERATION_EXECUTE
 from tests.participant_sdk.support import Scripted, struct
 
 if TYPE_CHECKING:
@@ -76,11 +76,14 @@ async def test_the_three_operations_and_describe(action: Scripted) -> None:
         assert (await stub.Compensate(compensate)).compensated.noop
         description = await stub.Describe(DescribeRequest())
         assert (description.participant, description.barriered) == ("test", True)
-        assert not description.HasField("exchange")
+        assert description.exchange.max_in_flight == EXCHANGE_IN_FLIGHT_MAX
 
 
-async def test_exchange_is_not_served(action: Scripted) -> None:
-    async with served(action) as (stub, _):
+async def test_without_the_fast_lane_exchange_is_neither_offered_nor_served(action: Scripted) -> None:
+    participant = Participant("test", [action], MemoryBarrier(), fast_lane=False)
+    async with participant.running("127.0.0.1:0") as address, grpc.aio.insecure_channel(address) as channel:
+        stub: ParticipantServiceAsyncStub = ParticipantServiceStub(channel)
+        assert not (await stub.Describe(DescribeRequest())).HasField("exchange")
         assert await stub.Exchange(iter([ExchangeRequest()])).code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -260,11 +263,11 @@ async def test_g14_calls_under_way_are_bounded(action: Scripted, monkeypatch: py
     action.on_execute = waits
     participant = Participant("test", [action], MemoryBarrier())
     bounded = ParticipantServicer(participant.actions, participant.barrier, participant.description)
-    data = execute_request().SerializeToString()
-    first = asyncio.create_task(bounded.answer(OPERATION_EXECUTE, data, {}, None))
+    request = execute_request()
+    first = asyncio.create_task(bounded.answer(request, {}, None))
     await entered.wait()
     with pytest.raises(CallError) as refused:
-        await bounded.answer(OPERATION_EXECUTE, data, {}, None)
+        await bounded.answer(request, {}, None)
     assert refused.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     idle = asyncio.create_task(bounded.idle())
     await asyncio.sleep(0)
@@ -272,4 +275,4 @@ async def test_g14_calls_under_way_are_bounded(action: Scripted, monkeypatch: py
     leave.set()
     await first
     await idle
-    await bounded.answer(OPERATION_EXECUTE, data, {}, None)
+    await bounded.answer(request, {}, None)

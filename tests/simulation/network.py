@@ -207,7 +207,7 @@ class Network:
             raise _Silence
         if delay_s:
             self._court.note(f"{call.context.saga_id:16} {call.context.step} {operation_name(call).lower()} arrives")
-        return await self.participants[call.participant].answer(call.operation, call.request(), orders, timeout_s)
+        return await self.participants[call.participant].answer(call.message(), orders, timeout_s)
 
     def _ended(self, delivery: asyncio.Task[bytes]) -> None:
         self._under_way.discard(delivery)

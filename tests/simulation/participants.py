@@ -33,10 +33,11 @@ from participant_sdk.barrier.barrier import StoreBarrier
 from participant_sdk.barrier.base import Barrier
 from participant_sdk.barrier.memory import _MemoryStore, _MemoryTransaction
 from participant_sdk.errors import CallError
+from participant_sdk.requests import Request
 from participant_sdk.servicer import ParticipantServicer
 from participant_sdk.transaction import MemoryTransaction
 from saga.v1.participant_pb2 import DescribeResponse
-from saga.v1.types_pb2 import Operation, StepKind
+from saga.v1.types_pb2 import StepKind
 from tests.coordinator.engine.bench import TEXT, descriptions
 
 TRANSACTIONAL: Final = ("shop", "depot")
@@ -310,14 +311,12 @@ class Participant:
         barrier: Barrier = NoBarrier() if self.name == UNBARRIERED else _DiskBarrier(self._disk)
         return ParticipantServicer({"Act": action}, barrier, _DESCRIPTIONS[self.name])
 
-    async def answer(
-        self, operation: Operation.ValueType, request: bytes, orders: Mapping[str, str], timeout_s: float | None
-    ) -> bytes:
+    async def answer(self, request: Request, orders: Mapping[str, str], timeout_s: float | None) -> bytes:
         """Answer one call. CallError, also where the process is down or dies meanwhile."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._down_until_s:
             raise CallError(grpc.StatusCode.UNAVAILABLE, "", "connection refused")
-        handler = loop.create_task(self._servicer.answer(operation, request, orders, timeout_s))
+        handler = loop.create_task(self._servicer.answer(request, orders, timeout_s))
         self._under_way[handler] = None
         handler.add_done_callback(self._ended)
         await asyncio.wait((handler,))

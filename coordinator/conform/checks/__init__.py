@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from coordinator.conform.check import Check
-from coordinator.conform.checks import compensate, confirm, describe, execute, malformed, outcomes, restart
+from coordinator.conform.checks import compensate, confirm, describe, exchange, execute, malformed, outcomes, restart
 
 CHECKS: Final[Sequence[Check]] = (
     *describe.CHECKS,
@@ -16,5 +16,6 @@ CHECKS: Final[Sequence[Check]] = (
     *compensate.CHECKS,
     *confirm.CHECKS,
     *malformed.CHECKS,
+    *exchange.CHECKS,
     *restart.CHECKS,
 )

@@ -5,7 +5,7 @@ from typing import Final
 import grpc
 
 from coordinator.conform import limits
-from coordinator.conform.caller import Answer, Sent
+from coordinator.conform.caller import Answer, Lane, Sent
 from coordinator.conform.check import Check, Need
 from coordinator.conform.subject import Subject
 from coordinator.conform.trial import Trial
@@ -125,6 +125,7 @@ def _padding(size: int) -> bytes:
 
 
 _INPUT: Final = (Need.INPUT,)
+_UNARY: Final = (Lane.UNARY,)  # of a stream it breaks the whole; see `exchange`
 _G13: Final = "G13; semantics.md, G5 (the table of replies)"
 
 CHECKS: Final = (
@@ -161,6 +162,7 @@ CHECKS: Final = (
         "A request whose bytes do not decode is refused with a status.",
         _G13,
         _INPUT,
+        lanes=_UNARY,
         of_action=request_undecodable,
     ),
     Check(
@@ -182,6 +184,7 @@ CHECKS: Final = (
         f"An input of {limits.OVERSIZED_BYTES >> 20} MiB is refused (advised), and nothing is kept of one that is.",
         "G13, G14",
         _INPUT,
+        lanes=_UNARY,
         of_action=input_oversized,
     ),
 )

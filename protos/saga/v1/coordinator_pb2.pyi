@@ -1706,6 +1706,7 @@ class Participant(_message.Message):
     DESCRIBE_TIME_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    FAST_LANE_FIELD_NUMBER: _builtins.int
     TRAFFIC_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the configuration."""
@@ -1715,6 +1716,10 @@ class Participant(_message.Message):
     """Whether it can be used."""
     last_failure: _builtins.str
     """Why the last try to reach or to describe it failed; cleared by success."""
+    fast_lane: _builtins.bool
+    """Calls go over ParticipantService.Exchange now. False: by unary calls, because it does not offer Exchange, the
+    coordinator is told not to use it, or no stream is up at this moment.
+    """
     @_builtins.property
     def description(self) -> _participant_pb2.DescribeResponse:
         """What it said when it last described itself, without descriptors."""
@@ -1744,11 +1749,12 @@ class Participant(_message.Message):
         describe_time: _timestamp_pb2.Timestamp | None = ...,
         last_failure: _builtins.str = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        fast_lane: _builtins.bool = ...,
         traffic: Global___ParticipantTraffic | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "traffic", b"traffic"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "last_failure", b"last_failure", "name", b"name", "problems", b"problems", "state", b"state", "target", b"target", "traffic", b"traffic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["describe_time", b"describe_time", "description", b"description", "fast_lane", b"fast_lane", "last_failure", b"last_failure", "name", b"name", "problems", b"problems", "state", b"state", "target", b"target", "traffic", b"traffic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

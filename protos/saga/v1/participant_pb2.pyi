@@ -534,9 +534,11 @@ class ExchangeLimits(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
     max_in_flight: _builtins.int
-    """How many calls may be unanswered at a time. 0: 256."""
+    """How many calls may be unanswered at a time, in one stream; one more is answered RESOURCE_EXHAUSTED. 0: 256."""
     max_message_bytes: _builtins.int
-    """How large one message may be, in bytes. 0: 1 MiB."""
+    """How large one message may be, in bytes, in either direction; a single answer that is larger comes alone. A call that
+    is larger comes as a unary one. 0: 1 MiB.
+    """
     def __init__(
         self,
         *,
@@ -560,7 +562,9 @@ class ExchangeRequest(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     drain: _builtins.bool
-    """The coordinator sends no further call; the stream ends when all answers are back."""
+    """The coordinator sends no further call, on its own account or because the participant drains; the stream ends when all
+    answers are back.
+    """
     @_builtins.property
     def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExchangeCall]:
         """Calls, in no particular order."""
@@ -612,10 +616,10 @@ class ExchangeCall(_message.Message):
     COMPENSATE_FIELD_NUMBER: _builtins.int
     CONFIRM_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Chosen by the coordinator, unique in the stream."""
+    """Chosen by the coordinator, unique in the stream, not 0."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the call may take."""
+        """How long the call may take, from when it arrives. Unset: it has no limit."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -662,7 +666,7 @@ class ExchangeResponse(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     drain: _builtins.bool
-    """The participant takes no further call on this stream; open ones are answered."""
+    """The participant wants no further call on this stream. It answers what is open, and what was on its way."""
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExchangeAnswer]:
         """Answers, in any order."""

@@ -120,6 +120,15 @@ class ParticipantServiceServicer(object):
 
     def Exchange(self, request_iterator, context):
         """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange.
+
+        The coordinator's first message is empty, and the participant answers it with one that may be empty, at once: so the
+        coordinator knows that both directions get through, and sends calls from then on. Answers come in any order. A call
+        that is not answered when the stream ends has an unknown outcome. There is no message to cancel a call: the
+        participant ends it by its timeout, and all that are open when the stream is cut. A message that does not decode, or
+        that has the id of a call that is not answered yet, ends the stream with INVALID_ARGUMENT.
+
+        A side that says `drain` is answered with `drain`, from the coordinator followed by the end of its side of the
+        stream. Then the participant answers what is open, and ends the stream with status OK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,7 +55,17 @@ class ParticipantServiceStub:
     Describe: _grpc.UnaryUnaryMultiCallable[_participant_pb2.DescribeRequest, _participant_pb2.DescribeResponse]
     """Names the actions, their types and their descriptors."""
     Exchange: _grpc.StreamStreamMultiCallable[_participant_pb2.ExchangeRequest, _participant_pb2.ExchangeResponse]
-    """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange."""
+    """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange.
+
+    The coordinator's first message is empty, and the participant answers it with one that may be empty, at once: so the
+    coordinator knows that both directions get through, and sends calls from then on. Answers come in any order. A call
+    that is not answered when the stream ends has an unknown outcome. There is no message to cancel a call: the
+    participant ends it by its timeout, and all that are open when the stream is cut. A message that does not decode, or
+    that has the id of a call that is not answered yet, ends the stream with INVALID_ARGUMENT.
+
+    A side that says `drain` is answered with `drain`, from the coordinator followed by the end of its side of the
+    stream. Then the participant answers what is open, and ends the stream with status OK.
+    """
 
 @_typing.type_check_only
 class ParticipantServiceAsyncStub(ParticipantServiceStub):
@@ -84,7 +94,17 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     Describe: _aio.UnaryUnaryMultiCallable[_participant_pb2.DescribeRequest, _participant_pb2.DescribeResponse]  # type: ignore[assignment]
     """Names the actions, their types and their descriptors."""
     Exchange: _aio.StreamStreamMultiCallable[_participant_pb2.ExchangeRequest, _participant_pb2.ExchangeResponse]  # type: ignore[assignment]
-    """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange."""
+    """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange.
+
+    The coordinator's first message is empty, and the participant answers it with one that may be empty, at once: so the
+    coordinator knows that both directions get through, and sends calls from then on. Answers come in any order. A call
+    that is not answered when the stream ends has an unknown outcome. There is no message to cancel a call: the
+    participant ends it by its timeout, and all that are open when the stream is cut. A message that does not decode, or
+    that has the id of a call that is not answered yet, ends the stream with INVALID_ARGUMENT.
+
+    A side that says `drain` is answered with `drain`, from the coordinator followed by the end of its side of the
+    stream. Then the participant answers what is open, and ends the stream with status OK.
+    """
 
 class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
     """Implemented by every participant, called by the coordinator.
@@ -140,6 +160,16 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_participant_pb2.ExchangeRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_participant_pb2.ExchangeResponse], _abc.AsyncIterator[_participant_pb2.ExchangeResponse]]:
-        """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange."""
+        """The same three operations over one stream, many in a message. Optional; see DescribeResponse.exchange.
+
+        The coordinator's first message is empty, and the participant answers it with one that may be empty, at once: so the
+        coordinator knows that both directions get through, and sends calls from then on. Answers come in any order. A call
+        that is not answered when the stream ends has an unknown outcome. There is no message to cancel a call: the
+        participant ends it by its timeout, and all that are open when the stream is cut. A message that does not decode, or
+        that has the id of a call that is not answered yet, ends the stream with INVALID_ARGUMENT.
+
+        A side that says `drain` is answered with `drain`, from the coordinator followed by the end of its side of the
+        stream. Then the participant answers what is open, and ends the stream with status OK.
+        """
 
 def add_ParticipantServiceServicer_to_server(servicer: ParticipantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

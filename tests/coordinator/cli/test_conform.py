@@ -21,14 +21,14 @@ FAULT = "confirms-anything"
 SHOWN = """\
 wrong at {target}
 
-ACTION  CHECK                    RESULT   WHY
--       describe                 passed   -
-Hold    execute                  passed   -
-Hold    confirm-first            failed   expected a refusal: there is no hold; came confirmed
-Note    execute                  passed   -
-Note    confirm-first            skipped  the action is not RESERVABLE
+ACTION  LANE   CHECK                    RESULT   WHY
+-       -      describe                 passed   -
+Hold    unary  execute                  passed   -
+Hold    unary  confirm-first            failed   expected a refusal: there is no hold; came confirmed
+Note    unary  execute                  passed   -
+Note    unary  confirm-first            skipped  the action is not RESERVABLE
 
-Hold confirm-first failed
+Hold unary confirm-first failed
   expected: a refusal: there is no hold
   came: confirmed
 """
@@ -68,6 +68,7 @@ def run(*arguments: object) -> Result:
 def chosen(directory: Path) -> tuple[str, ...]:
     return (
         f"--examples={directory / 'examples.yaml'}",
+        "--lane=unary",
         *(f"--only={check}" for check in ("describe", "execute", "confirm-first")),
     )
 
@@ -95,6 +96,14 @@ def test_as_junit(directory: Path, target: str) -> None:
     result = run(target, *chosen(directory), "--action=Note", "-o", "junit")
     assert result.exit_code == ExitCode.OK
     assert ElementTree.fromstring(result.stdout).tag == "testsuites"
+
+
+@pytest.mark.parametrize(("lane", "lanes"), [("unary", {"unary"}), ("fast", {"fast"}), ("both", {"unary", "fast"})])
+def test_the_lane_is_chosen(directory: Path, target: str, lane: str, lanes: set[str]) -> None:
+    arguments = (f"--examples={directory / 'examples.yaml'}", "--only=execute", "--action=Note", "-o", "json")
+    result = run(target, *arguments, f"--lane={lane}")
+    assert result.exit_code == ExitCode.OK
+    assert {tried["lane"] for tried in json.loads(result.stdout)["results"]} == lanes
 
 
 def test_a_table_and_a_junit_file_in_one_run(directory: Path, target: str, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ READY = pb.Participant(
     name="inventory",
     target="127.0.0.1:50061",
     state=pb.PARTICIPANT_STATE_READY,
-    description=DescribeResponse(version="1.2", actions=[Action(name="ReserveStock"), Action(name="CheckStock")]),
+    description=DescribeResponse(version="1.2", actions=[Action(name="ReserveStock"), Action(name="Check")]),
     describe_time=at(0),
+    fast_lane=True,
     traffic=pb.ParticipantTraffic(calls_in_flight=12, calls_max=256, breaker=pb.BREAKER_STATE_CLOSED),
 )
 DOWN = pb.Participant(
@@ -33,9 +34,9 @@ DOWN = pb.Participant(
 )
 BEHIND = pb.Participant(name="bank", traffic=pb.ParticipantTraffic(behind=Duration(seconds=3)))
 SHOWN = """\
-NAME       TARGET           STATE        CALLS   VERSION  ACTIONS                  DESCRIBED                 PROBLEMS
-inventory  127.0.0.1:50061  READY        12/256  1.2      ReserveStock CheckStock  2026-09-21T14:13:20.000Z  -
-payment    127.0.0.1:50062  UNDESCRIBED  1/8 +5  -        -                        -                         4
+NAME       TARGET           STATE        CALLS         VERSION  ACTIONS             DESCRIBED                 PROBLEMS
+inventory  127.0.0.1:50061  READY        fast 12/256   1.2      ReserveStock Check  2026-09-21T14:13:20.000Z  -
+payment    127.0.0.1:50062  UNDESCRIBED  unary 1/8 +5  -        -                   -                         4
 
 payment: connection refused
 payment: the last 16 calls were not answered: further ones are held back until 2026-09-21T14:13:21.000Z
@@ -64,7 +65,7 @@ def test_one_that_is_behind_says_so(known: FakeCoordinator) -> None:
 def test_as_json_one_a_line(known: FakeCoordinator) -> None:
     shown = [json.loads(line) for line in known.run("participants", "-o", "json").stdout.splitlines()]
     assert [one["name"] for one in shown] == ["inventory", "payment"]
-    assert shown[0]["description"]["actions"] == [{"name": "ReserveStock"}, {"name": "CheckStock"}]
+    assert shown[0]["description"]["actions"] == [{"name": "ReserveStock"}, {"name": "Check"}]
 
 
 def test_refresh(known: FakeCoordinator) -> None:

@@ -35,7 +35,7 @@ def examples(directory: Path, *, start: str = "", text: str = TEXT) -> Examples:
     return load(begun + text.replace("DIRECTORY", str(directory)), "wrong.yaml", directory)
 
 
-async def tried(directory: Path, fault: str, chosen: Chosen) -> Report:
+async def tried(directory: Path, fault: str, chosen: Chosen, *, timeout_s: float = 5.0) -> Report:
     """A run against a wrong participant in this process."""
     async with serving(directory / "wrong.db", fault) as address:
-        return await conform(address, examples(directory), chosen, timeout_s=5.0)
+        return await conform(address, examples(directory), chosen, timeout_s=timeout_s)

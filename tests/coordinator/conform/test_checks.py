@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from coordinator.conform.caller import Lane
 from coordinator.conform.checks import CHECKS
 from coordinator.conform.process import free_port
 from coordinator.conform.report import Report, Verdict
@@ -18,6 +19,7 @@ from tests.coordinator.conform.wrong_participant import FAULTS, HOLD, NOTE
 pytestmark = pytest.mark.long
 
 RUNS_AT_ONCE = 6
+UNANSWERED_S = 2.0  # how long an answer of the fast lane is waited for that will not come
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +31,20 @@ class Twin:
     warned: Sequence[str] = ()
     perhaps: Sequence[str] = ()
     action: str = HOLD
+    lanes: Collection[Lane] = (Lane.UNARY,)
+    only: Collection[str] = ()
 
 
+def fast(fault: str, failed: Sequence[str] = (), warned: Sequence[str] = ()) -> Twin:
+    """A fault of the fast lane itself: tried with the checks that only that can fail."""
+    return Twin(fault, failed, warned, lanes=(Lane.FAST,), only=ON_FAST_LANE)
+
+
+ON_FAST_LANE = ("execute", *(check.id for check in CHECKS if check.lanes == (Lane.FAST,)))
 TWINS = (
-    Twin("", action=HOLD),
-    Twin("", action=NOTE),
+    Twin("", action=HOLD, lanes=tuple(Lane)),
+    Twin("", action=NOTE, lanes=tuple(Lane)),
+    Twin("no-lane", lanes=tuple(Lane)),
     Twin("no-types", ["describe"]),
     Twin("kind-unspecified", ["describe"]),
     Twin("not-barriered", warned=["describe-barriered"]),
@@ -85,9 +96,18 @@ TWINS = (
     Twin("no-key", warned=["key-empty"]),
     Twin("any-size", warned=["input-oversized"]),
     Twin("oversized-with-effect", ["input-oversized"]),
+    Twin("lane-silent", ["exchange-batch"], lanes=(Lane.FAST,), only=["exchange-batch"]),
+    fast("lane-first-only", ["exchange-batch", "exchange-over-limit", "exchange-duplicate-id", "exchange-drain"]),
+    fast("lane-drops-excess", ["exchange-over-limit"]),
+    fast("lane-drops-empty", ["exchange-empty-call"]),
+    fast("lane-empty-is-internal", warned=["exchange-empty-call"]),
+    fast("lane-takes-duplicates", ["exchange-duplicate-id"]),
+    fast("lane-takes-garbage", ["exchange-garbage"]),
+    fast("lane-garbage-is-internal", warned=["exchange-garbage"]),
+    fast("lane-drops-drain", ["exchange-drain"]),
 )
 KILLED_TWINS = (
-    Twin(""),
+    Twin("", lanes=tuple(Lane)),
     Twin("forgets-completed", ["kill-completed"], perhaps=["kill-under-way"]),
     Twin("forgets-bars", ["kill-barred"]),
     Twin("effect-before-row", ["kill-under-way"]),
@@ -103,13 +123,16 @@ async def _all_tried(directory: Path) -> Mapping[Twin, Report]:
         own.mkdir()
         async with places:
             if not killed:
-                return await tried(own, twin.fault, Chosen(actions=[twin.action]))
+                chosen = Chosen(twin.only, actions=[twin.action], lanes=twin.lanes)
+                return await tried(own, twin.fault, chosen, timeout_s=UNANSWERED_S if twin.only else 5.0)
             command = (
                 f"exec {sys.executable} -m tests.coordinator.conform.wrong_participant"
                 f' --listen "$ADDRESS" --database wrong.db --fault "{twin.fault}"'
             )
             target = f"127.0.0.1:{free_port('127.0.0.1')}"
-            return await conform(target, examples(own, start=command), Chosen(only=KILLS, actions=[twin.action]))
+            return await conform(
+                target, examples(own, start=command), Chosen(only=KILLS, actions=[twin.action], lanes=twin.lanes)
+            )
 
     twins = [(twin, True) for twin in KILLED_TWINS] + [(twin, False) for twin in TWINS]
     reports = await asyncio.gather(*(run(number, *twin) for number, twin in enumerate(twins)))

@@ -10,7 +10,7 @@ REPORT = Report(
     "1.2",
     [
         Result("describe", "", Verdict.PASSED),
-        Result("execute", "Pay", Verdict.PASSED, is_unobserved=True, seconds=0.5),
+        Result("execute", "Pay", Verdict.PASSED, is_unobserved=True, seconds=0.5, lane="fast"),
         Result("key-empty", "Pay", Verdict.WARNED, ("an empty key is taken",), seconds=0.25),
         Result("pending", "Pay", Verdict.SKIPPED, ("no `pending`",)),
         Result(
@@ -23,7 +23,7 @@ JUNIT = """\
 <testsuites name="saga conform" tests="5" failures="1" errors="0" skipped="1" time="0.750">
   <testsuite name="saga conform: pay &amp; go" tests="5" failures="1" errors="0" skipped="1" time="0.750">
     <testcase classname="pay &amp; go" name="describe" time="0.000" />
-    <testcase classname="pay &amp; go.Pay" name="execute" time="0.500">
+    <testcase classname="pay &amp; go.Pay.fast" name="execute" time="0.500">
       <system-out>effect not observed: judged from replies alone</system-out>
     </testcase>
     <testcase classname="pay &amp; go.Pay" name="key-empty" time="0.250">
@@ -56,6 +56,7 @@ def test_as_json() -> None:
     assert document["results"][1] == {
         "check": "execute",
         "action": "Pay",
+        "lane": "fast",
         "verdict": "passed",
         "effectObserved": False,
         "seconds": 0.5,

@@ -10,7 +10,7 @@ import base64
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,10 @@ from saga.v1.participant_pb2 import (
     ConfirmRequest,
     ConfirmResponse,
     DescribeResponse,
+    ExchangeCall,
+    ExchangeLimits,
+    ExchangeRequest,
+    ExchangeResponse,
     ExecuteRequest,
     ExecuteResponse,
 )
@@ -43,6 +47,7 @@ SLOW_WORK_S: Final = 0.25  # so that calls overlap, and are lost while at work, 
 KILLED_WORK_S: Final = 0.5  # and that a kill meets some of them
 POLLS: Final = 2  # until what is slow is done
 PARALLEL_MAX: Final = 7
+IN_FLIGHT_MAX: Final = 8
 DAY_S: Final = 86_400
 
 FAULTS: Final = {
@@ -97,6 +102,16 @@ FAULTS: Final = {
     "forgets-completed": "completed rows are gone after a kill",
     "forgets-bars": "bars are gone after a kill",
     "effect-before-row": "the effect is committed before the row",
+    "no-lane": "the fast lane is not offered, which is no fault",
+    "lane-silent": "the fast lane's greeting is not answered",
+    "lane-first-only": "of the calls in one message only the first is answered",
+    "lane-drops-excess": "calls beyond its limit are not answered",
+    "lane-drops-empty": "a call that asks for nothing is not answered",
+    "lane-empty-is-internal": "a call that asks for nothing is INTERNAL",
+    "lane-takes-duplicates": "an id can be used by two calls at once",
+    "lane-takes-garbage": "a message that does not decode is passed over",
+    "lane-garbage-is-internal": "a message that does not decode ends the stream with INTERNAL",
+    "lane-drops-drain": "a stream that drains ends before its answers",
 }
 
 WORK_S_OF: Final = {
@@ -125,6 +140,11 @@ class Refusal(Exception):
         self.code = code
         self.reason = reason
 
+    def status(self) -> Status:
+        info = AnyMessage()
+        info.Pack(ErrorInfo(reason=self.reason, domain="saga.v1"))
+        return Status(code=self.code.value[0], message=self.reason, details=[info])
+
 
 class WrongParticipant:
     """Serves `Hold` (RESERVABLE) and `Note` (PIVOT), with at most one fault."""
@@ -148,17 +168,16 @@ class WrongParticipant:
         methods = {"Execute": self._execute, "Compensate": self._compensate, "Confirm": self._confirm}
         behaviors = {name: self._guarded(method) for name, method in methods.items()} | {"Describe": self._describe}
         unary: dict[str, Any] = {name: grpc.unary_unary_rpc_method_handler(each) for name, each in behaviors.items()}
-        return grpc.method_handlers_generic_handler("saga.v1.ParticipantService", unary)
+        exchange: Any = Exchange(methods, self._fault).serve
+        streams: dict[str, Any] = {"Exchange": grpc.stream_stream_rpc_method_handler(exchange)}
+        return grpc.method_handlers_generic_handler("saga.v1.ParticipantService", unary | streams)
 
     def _guarded(self, method: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[bytes]]:
         async def behavior(data: bytes, context: Any) -> bytes:
             try:
                 return await method(data, context)
             except Refusal as refusal:
-                info = AnyMessage()
-                info.Pack(ErrorInfo(reason=refusal.reason, domain="saga.v1"))
-                status = Status(code=refusal.code.value[0], message=refusal.reason, details=[info])
-                details = (("grpc-status-details-bin", status.SerializeToString()),)
+                details = (("grpc-status-details-bin", refusal.status().SerializeToString()),)
                 await context.abort(refusal.code, refusal.reason, details)
                 raise
 
@@ -169,7 +188,10 @@ class WrongParticipant:
         hold = _described(HOLD, [STEP_KIND_RESERVABLE, *more], bank_pb2.DebitAccountRequest(), bank_pb2.Debit())
         note = _described(NOTE, [STEP_KIND_PIVOT], bank_pb2.SettleTransferRequest(), bank_pb2.Settlement())
         described = DescribeResponse(
-            participant="wrong", actions=[hold, note], barriered=self._fault != "not-barriered"
+            participant="wrong",
+            actions=[hold, note],
+            barriered=self._fault != "not-barriered",
+            exchange=None if self._is("no-lane") else ExchangeLimits(max_in_flight=IN_FLIGHT_MAX),
         )
         if self._fault != "no-retention":
             described.key_retention.seconds = DAY_S * (1 if self._fault == "short-retention" else 400)
@@ -384,6 +406,107 @@ class WrongParticipant:
 
     def _is_refused(self, message: Any) -> bool:
         return _account(message) == REFUSED and not (self._directory / f"lifted-{message.transfer_id}").exists()
+
+
+class Exchange:
+    """The fast lane, with at most one fault of its own: each call is a task, each answer a message."""
+
+    def __init__(self, methods: Mapping[str, Callable[..., Awaitable[bytes]]], fault: str) -> None:
+        self._methods = {name.lower(): method for name, method in methods.items()}
+        self._fault = fault
+
+    async def serve(self, requests: AsyncIterator[bytes], given: Any) -> None:
+        context = _OneWriter(given)
+        calls: dict[int, asyncio.Task[None]] = {}
+        try:
+            async for data in requests:
+                if self._fault != "lane-silent":
+                    await context.write(b"")  # the greeting's answer; later ones say nothing
+                message = await self._read(data, context)
+                for call in message.calls:
+                    await self._begin(call, calls, context)
+                if message.drain:
+                    break
+            if self._fault != "lane-drops-drain":
+                await asyncio.gather(*calls.values())
+        finally:
+            for task in calls.values():
+                task.cancel()
+
+    async def _read(self, data: bytes, context: Any) -> ExchangeRequest:
+        try:
+            message = ExchangeRequest.FromString(data)
+        except DecodeError:
+            if self._fault == "lane-takes-garbage":
+                return ExchangeRequest()
+            is_internal = self._fault == "lane-garbage-is-internal"
+            await context.abort(grpc.StatusCode.INTERNAL if is_internal else grpc.StatusCode.INVALID_ARGUMENT, "")
+            raise
+        if self._fault == "lane-first-only":
+            del message.calls[1:]
+        return message
+
+    async def _begin(self, call: ExchangeCall, calls: dict[int, asyncio.Task[None]], context: Any) -> None:
+        open_ones = {number for number, task in calls.items() if not task.done()}
+        if call.id in open_ones and self._fault != "lane-takes-duplicates":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the id of an open call")
+        number = max(calls, default=0) + (1 << 32) if call.id in calls else call.id
+        if len(open_ones) < IN_FLIGHT_MAX:
+            calls[number] = asyncio.create_task(self._answer(call, context))
+        elif self._fault != "lane-drops-excess":
+            await _write(context, call, Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVER_LIMIT"))
+
+    async def _answer(self, call: ExchangeCall, context: Any) -> None:
+        kind = call.WhichOneof("request")
+        if kind is None:
+            code = grpc.StatusCode.INVALID_ARGUMENT
+            if self._fault == "lane-empty-is-internal":
+                code = grpc.StatusCode.INTERNAL
+            if self._fault != "lane-drops-empty":
+                await _write(context, call, Refusal(code, "EMPTY"))
+            return
+        timeout_s = call.timeout.ToTimedelta().total_seconds()
+        try:
+            async with asyncio.timeout(timeout_s):
+                data = getattr(call, kind).SerializeToString()
+                reply = await self._methods[kind](data, _Deadline(timeout_s))
+        except Refusal as refusal:
+            await _write(context, call, refusal)
+        except TimeoutError:
+            await _write(context, call, Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "LATE"))
+        else:
+            message = ExchangeResponse()
+            getattr(message.answers.add(id=call.id), kind).MergeFromString(reply)
+            await context.write(message.SerializeToString(deterministic=True))
+
+
+class _OneWriter:
+    """gRPC takes one message of a stream at a time."""
+
+    def __init__(self, context: Any) -> None:
+        self.abort = context.abort
+        self._context = context
+        self._turn = asyncio.Lock()
+
+    async def write(self, message: bytes) -> None:
+        async with self._turn:
+            await self._context.write(message)
+
+
+class _Deadline:
+    """What the handlers ask of a call's context."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._until_s = asyncio.get_running_loop().time() + timeout_s
+
+    def time_remaining(self) -> float:
+        return self._until_s - asyncio.get_running_loop().time()
+
+
+async def _write(context: Any, call: ExchangeCall, refusal: Refusal) -> None:
+    message = ExchangeResponse()
+    message.answers.add(id=call.id, status=refusal.status())
+    await context.write(message.SerializeToString())
 
 
 def _described(name: str, kinds: Sequence[StepKind.ValueType], taken: Message, given: Message) -> Action:

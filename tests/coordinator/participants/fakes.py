@@ -20,6 +20,10 @@ from saga.v1.participant_pb2 import (
     ConfirmResponse,
     DescribeRequest,
     DescribeResponse,
+    ExchangeAnswer,
+    ExchangeCall,
+    ExchangeLimits,
+    ExchangeRequest,
     ExchangeResponse,
     ExecuteRequest,
     ExecuteResponse,
@@ -38,11 +42,45 @@ Context: TypeAlias = grpc.aio.ServicerContext[ExecuteRequest, ExecuteResponse]
 Execute: TypeAlias = Callable[[ExecuteRequest, Context], Awaitable[ExecuteResponse]]
 
 
+class FarEnd:
+    """The participant's end of a stream of the fast lane; a test reads and writes it by hand."""
+
+    def __init__(
+        self,
+        requests: AsyncIterator[ExchangeRequest],
+        context: grpc.aio.ServicerContext[ExchangeRequest, ExchangeResponse],
+    ) -> None:
+        self.context = context
+        self._requests = requests
+
+    async def read(self) -> ExchangeRequest | None:
+        """The next message; None at the end."""
+        return await anext(aiter(self._requests), None)
+
+    async def calls(self) -> list[ExchangeCall]:
+        """The calls of the next message."""
+        message = await self.read()
+        assert message is not None
+        return list(message.calls)
+
+    async def write(self, *answers: ExchangeAnswer, drain: bool = False) -> None:
+        await self.context.write(ExchangeResponse(answers=answers, drain=drain))
+
+    async def greet(self) -> None:
+        """Takes the greeting, and answers it."""
+        assert await self.read() == ExchangeRequest()
+        await self.write()
+
+
+OnExchange: TypeAlias = Callable[[FarEnd], Awaitable[None]]
+
+
 def description(
     *names: str,
     descriptors: FileDescriptorSet | None = None,
     barriered: bool = False,
     version: str = "",
+    exchange: ExchangeLimits | None = None,
 ) -> DescribeResponse:
     """Of a participant whose actions are `names`, `Reserve` where there are none."""
     return DescribeResponse(
@@ -51,6 +89,7 @@ def description(
         actions=[Action(name=name, input_type=RESERVE, output_type=RESERVED) for name in names or ("Reserve",)],
         descriptors=files(SHOP) if descriptors is None else descriptors,
         barriered=barriered,
+        exchange=exchange,
     )
 
 
@@ -78,17 +117,34 @@ def call(
     )
 
 
+def completed(asked: ExchangeCall) -> ExchangeAnswer:
+    """The answer that `succeed` gives, in the fast lane."""
+    return ExchangeAnswer(id=asked.id, execute=ExecuteResponse(completed=Completed(output=OUTPUT)))
+
+
+async def answer_all(far: FarEnd) -> None:
+    """A fast lane that does its work: every call is completed at once, until the coordinator drains."""
+    await far.greet()
+    while (message := await far.read()) is not None:
+        await far.write(*map(completed, message.calls), drain=message.drain)
+
+
 async def succeed(_request: ExecuteRequest, _context: Context) -> ExecuteResponse:
     return ExecuteResponse(completed=Completed(output=OUTPUT))
 
 
 class FakeParticipant(ParticipantServiceServicer):
-    """Answers Describe with `description` (None: UNAVAILABLE) and Execute as `on_execute` says; remembers what came."""
+    """Answers Describe with `description` and Execute as `on_execute` says; remembers what came.
+
+    `on_exchange` serves each stream of the fast lane; without it there is none.
+    """
 
     def __init__(self, described: DescribeResponse | None = None, on_execute: Execute = succeed) -> None:
         self.description = description() if described is None else described
         self.refuses_describe = False
         self.on_execute = on_execute
+        self.on_exchange: OnExchange | None = None
+        self.exchanges = 0
         self.executes: list[ExecuteRequest] = []
         self.compensates: list[CompensateRequest] = []
         self.confirms: list[ConfirmRequest] = []
@@ -125,10 +181,15 @@ class FakeParticipant(ParticipantServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "starting up")
         return self.description
 
-    def Exchange(  # noqa: N802  gRPC's name
-        self, request_iterator: object, context: object
-    ) -> AsyncIterator[ExchangeResponse]:
-        raise NotImplementedError  # no fast lane is offered
+    async def Exchange(  # type: ignore[override]  # noqa: N802  the stubs know only handlers that yield; gRPC's name
+        self,
+        requests: AsyncIterator[ExchangeRequest],
+        context: grpc.aio.ServicerContext[ExchangeRequest, ExchangeResponse],
+    ) -> None:
+        self.exchanges += 1
+        if self.on_exchange is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no fast lane")
+        await self.on_exchange(FarEnd(requests, context))
 
     async def described(self, times: int) -> None:
         """Waits until Describe has been asked that often."""

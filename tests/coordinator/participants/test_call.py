@@ -1,8 +1,9 @@
 import dataclasses
 
 from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
 
-from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExecuteRequest
+from saga.v1.participant_pb2 import CompensateRequest, ConfirmRequest, ExchangeCall, ExchangeRequest, ExecuteRequest
 from saga.v1.types_pb2 import (
     FAILURE_KIND_REJECTED,
     OPERATION_COMPENSATE,
@@ -49,3 +50,23 @@ def test_confirm_sends_the_output() -> None:
 def test_g2_the_idempotency_key_travels_as_metadata_too() -> None:
     sent = call(metadata=(("traceparent", "00-1-2-01"),))
     assert sent.headers == (("idempotency-key", "u/reserve/execute"), ("traceparent", "00-1-2-01"))
+
+
+def test_calls_of_the_fast_lane_one_behind_the_other_are_one_message() -> None:
+    metadata = (("traceparent", "00-1-2-01"),)
+    sent = [call(operation, metadata=metadata) for operation in (OPERATION_EXECUTE, OPERATION_COMPENSATE)]
+    data = b"".join(each.exchanged(number, 1_500_000_000) for number, each in enumerate(sent, 1))
+    first, second = ExchangeRequest.FromString(data).calls
+    assert first == ExchangeCall(
+        id=1,
+        timeout=Duration(seconds=1, nanos=500_000_000),
+        metadata=dict(sent[0].headers),
+        execute=ExecuteRequest.FromString(sent[0].request()),
+    )
+    assert second.id == 2
+    assert second.compensate == CompensateRequest.FromString(sent[1].request())
+
+
+def test_a_call_of_the_fast_lane_has_never_less_than_no_time() -> None:
+    (late,) = ExchangeRequest.FromString(call().exchanged(1, -1)).calls
+    assert late.timeout == Duration()

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
@@ -24,9 +24,18 @@ async def connected(target: str, calls_max: int = 8) -> AsyncIterator[Participan
         await channel.close()
 
 
+async def make(
+    channel: ParticipantChannel, request: bytes, timeout_ns: int, metadata: tuple[tuple[str, str], ...] = ()
+) -> bytes:
+    def unary(deadline_s: float) -> Awaitable[bytes]:
+        return channel.call(EXECUTE, request, deadline_s=deadline_s, metadata=metadata)
+
+    return await channel.in_place(timeout_ns, unary)
+
+
 def execute(channel: ParticipantChannel, timeout_ns: int = 10 * SECOND_NS, saga_id: str = "s") -> asyncio.Task[bytes]:
     request = call(saga_id=saga_id).request()
-    return asyncio.create_task(channel.call(EXECUTE, request, timeout_ns=timeout_ns, metadata=()))
+    return asyncio.create_task(make(channel, request, timeout_ns))
 
 
 class Gate:
@@ -52,14 +61,14 @@ async def test_metadata_travels() -> None:
     fake = FakeParticipant()
     async with serving(fake) as target, connected(target) as channel:
         headers = (("idempotency-key", "k"), ("traceparent", "00-1"))
-        await channel.call(EXECUTE, b"", timeout_ns=SECOND_NS, metadata=headers)
+        await make(channel, b"", SECOND_NS, headers)
     assert (fake.headers["idempotency-key"], fake.headers["traceparent"]) == ("k", "00-1")
 
 
 async def test_metadata_that_cannot_be_sent_ends_the_call_alone() -> None:
     async with serving(FakeParticipant()) as target, connected(target) as channel:
         with pytest.raises(CallEndedError) as caught:
-            await channel.call(EXECUTE, b"", timeout_ns=SECOND_NS, metadata=(("traceparent", "é"),))
+            await make(channel, b"", SECOND_NS, (("traceparent", "é"),))
         assert caught.value.code is grpc.StatusCode.INTERNAL
         assert await execute(channel)
 
@@ -197,6 +206,9 @@ class Flickering:
         self._losses = asyncio.Semaphore(0)
 
     def unary_unary(self, _method: str) -> None:
+        return None
+
+    def stream_stream(self, _method: str) -> None:
         return None
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:

@@ -10,12 +10,13 @@ from coordinator.core.descriptors import InvalidDescriptorsError
 from coordinator.core.inputs import Done, Refused, Reply, Unknown
 from coordinator.participants.channel import insecure
 from coordinator.participants.member import Member
+from coordinator.participants.places import Places
 from saga.v1.coordinator_pb2 import (
     PARTICIPANT_STATE_READY,
     PARTICIPANT_STATE_UNDESCRIBED,
     PARTICIPANT_STATE_UNREACHABLE,
 )
-from saga.v1.participant_pb2 import ExecuteRequest, ExecuteResponse
+from saga.v1.participant_pb2 import ExchangeLimits, ExecuteRequest, ExecuteResponse
 from saga.v1.types_pb2 import (
     FAILURE_KIND_PROTOCOL_VIOLATION,
     FAILURE_KIND_TIMED_OUT,
@@ -29,15 +30,22 @@ from saga.v1.types_pb2 import (
 from tests.coordinator.participants.fakes import (
     OUTPUT,
     Context,
+    Execute,
     FakeParticipant,
+    FarEnd,
+    OnExchange,
     Wire,
+    answer_all,
     call,
+    completed,
     description,
     free_port,
     serving,
     serving_bytes,
     start,
+    succeed,
 )
+from tests.support.waiting import until
 
 
 class Changes:
@@ -323,3 +331,126 @@ async def test_what_breaks_the_keeper_is_shown_at_the_end() -> None:
     with pytest.raises(InvalidDescriptorsError):
         await member.close()
     assert asyncio.all_tasks() == before
+
+
+# --- The fast lane ---
+
+
+def lane_of(on_exchange: OnExchange, on_execute: Execute = succeed) -> FakeParticipant:
+    fake = FakeParticipant(description(exchange=ExchangeLimits()), on_execute)
+    fake.on_exchange = on_exchange
+    return fake
+
+
+async def fast(member: Member) -> None:
+    await until(lambda: member.snapshot().fast_lane)
+
+
+async def test_calls_go_over_the_fast_lane_where_it_is_offered() -> None:
+    fake = lane_of(answer_all)
+    async with serving(fake) as target, member_at(target) as member:
+        await fast(member)
+        assert await member.call(call()) == Done(output=OUTPUT)
+    assert fake.executes == []
+
+
+async def test_without_the_setting_calls_are_unary() -> None:
+    fake = lane_of(answer_all)
+    async with serving(fake) as target:
+        member = Member("fake", target, insecure, Changes(), fast_lane=False)
+        await member.start()
+        assert await member.call(call()) == Done(output=OUTPUT)
+        assert not member.snapshot().fast_lane
+        await member.close()
+    assert (len(fake.executes), fake.exchanges) == (1, 0)
+
+
+async def test_calls_are_unary_while_no_stream_gets_through() -> None:
+    async def swallows(far: FarEnd) -> None:
+        await far.read()  # as a proxy that holds back what it is sent
+        await far.read()
+
+    fake = lane_of(swallows)
+    async with serving(fake) as target, member_at(target) as member:
+        await until(lambda: fake.exchanges)
+        assert await member.call(call()) == Done(output=OUTPUT)
+        assert not member.snapshot().fast_lane
+    assert len(fake.executes) == 1
+
+
+async def test_a_call_that_the_stream_hands_back_is_made_once_by_a_unary_call() -> None:
+    arrived, breaks = asyncio.Event(), asyncio.Event()
+
+    async def breaks_with_one_open(far: FarEnd) -> None:
+        await far.greet()
+        await far.calls()
+        arrived.set()
+        await breaks.wait()
+        await far.context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    fake = lane_of(breaks_with_one_open)
+    fake.description.exchange.max_in_flight = 1
+    async with serving(fake) as target, member_at(target) as member:
+        await fast(member)
+        sent = asyncio.create_task(member.call(call(saga_id="sent")))
+        waiting = asyncio.create_task(member.call(call(saga_id="waiting")))
+        await arrived.wait()
+        breaks.set()
+        assert_unknown(await sent, FAILURE_KIND_UNAVAILABLE, retryable=True, answered=False)
+        assert await waiting == Done(output=OUTPUT)
+    assert [request.context.saga_id for request in fake.executes] == ["waiting"]
+
+
+async def test_g8_no_answer_in_time_over_the_fast_lane_leaves_the_call_under_way() -> None:
+    async def silent(far: FarEnd) -> None:
+        await far.greet()
+        while await far.read() is not None:
+            pass
+
+    async with serving(lane_of(silent)) as target, member_at(target) as member:
+        await fast(member)
+        reply = await member.call(call(timeout_ns=50 * limits.MILLISECOND_NS))
+    assert_unknown(reply, FAILURE_KIND_TIMED_OUT, retryable=True, answered=False)
+
+
+async def test_g14_both_lanes_share_the_places() -> None:
+    arrived, opens = asyncio.Event(), asyncio.Event()
+
+    async def slow(far: FarEnd) -> None:
+        await far.greet()
+        calls = await far.calls()
+        arrived.set()
+        await opens.wait()
+        await far.write(*map(completed, calls), drain=True)
+        await far.read()
+
+    fake = lane_of(slow)
+    async with serving(fake) as target, member_at(target) as member:
+        member._channel.places = Places(1)
+        await fast(member)
+        first, second = (asyncio.create_task(member.call(call())) for _ in range(2))
+        await arrived.wait()
+        await member.describe()
+        assert fake.executes == []
+        opens.set()
+        assert await first == await second == Done(output=OUTPUT)
+    assert len(fake.executes) == 1  # the second, which found the stream draining
+
+
+async def test_a_stream_that_is_not_read_does_not_hold_up_describe() -> None:
+    async def deaf(far: FarEnd) -> None:
+        await far.greet()
+        await asyncio.Event().wait()
+
+    fake = lane_of(deaf)
+    async with serving(fake) as target, member_at(target) as member:
+        await fast(member)
+        large = [
+            asyncio.create_task(member.call(call(saga_id="s" * 500_000, timeout_ns=300 * limits.MILLISECOND_NS)))
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        assert await member.describe()
+        for reply in await asyncio.gather(*large):
+            assert_unknown(reply, FAILURE_KIND_TIMED_OUT, retryable=True, answered=False)
+    assert fake.executes == []

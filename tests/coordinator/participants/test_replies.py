@@ -12,8 +12,8 @@ from grpc.aio import AioRpcError, Metadata
 from coordinator.core import limits
 from coordinator.core.inputs import Accepted, Done, Refused, Reply, Unknown
 from coordinator.participants.call import Call
-from coordinator.participants.replies import read_body, read_error, read_status
-from saga.v1.participant_pb2 import CompensateResponse, ConfirmResponse, ExecuteResponse, Pending
+from coordinator.participants.replies import read_answer, read_body, read_error, read_status
+from saga.v1.participant_pb2 import CompensateResponse, ConfirmResponse, ExchangeAnswer, ExecuteResponse, Pending
 from saga.v1.types_pb2 import (
     FAILURE_KIND_CALL_REFUSED,
     FAILURE_KIND_PROTOCOL_VIOLATION,
@@ -194,3 +194,44 @@ def test_details_that_give_no_reason_leave_it_empty(details: bytes) -> None:
 def test_g14_the_text_of_a_status_is_cut() -> None:
     reply = read_error(EXECUTE, error(grpc.StatusCode.INTERNAL, "x" * 5000))
     assert len(reply.failure.message) == limits.FAILURE_MESSAGE_BYTES_MAX
+
+
+# --- The fast lane ---
+
+
+def test_an_answer_of_the_fast_lane_means_what_the_same_response_means_alone() -> None:
+    done, gone, noop = Completed(output=OUTPUT), Rejected(reason="GONE"), Compensated(noop=True)
+    completed = ExchangeAnswer(execute=ExecuteResponse(completed=done))
+    assert read_answer(EXECUTE, completed, barriered=False) == Done(output=OUTPUT)
+    rejected = ExchangeAnswer(execute=ExecuteResponse(rejected=gone))
+    assert read_answer(EXECUTE, rejected, barriered=True) == Refused("GONE", covers_earlier=True)
+    compensated = ExchangeAnswer(compensate=CompensateResponse(compensated=noop))
+    assert read_answer(COMPENSATE, compensated, barriered=False) == Done(noop=True)
+    confirmed = ExchangeAnswer(confirm=ConfirmResponse(confirmed=Confirmed()))
+    assert read_answer(CONFIRM, confirmed, barriered=False) == Done()
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (ExchangeAnswer(id=1), "the answer sets no response"),
+        (ExchangeAnswer(compensate=CompensateResponse()), "the answer is one to compensate"),
+        (ExchangeAnswer(execute=ExecuteResponse()), "the reply sets no outcome"),
+        (ExchangeAnswer(status=Status()), "the answer is a status that says OK, and no reply"),
+    ],
+)
+def test_g5_an_answer_that_is_none_to_the_call_is_a_violation(answer: ExchangeAnswer, message: str) -> None:
+    assert read_answer(EXECUTE, answer, barriered=True) == violation(message)
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
+def test_g5_a_status_in_an_answer_is_read_as_the_same_status_of_a_unary_call(code: grpc.StatusCode) -> None:
+    status = Status(code=code.value[0], message="why")
+    status.details.add().Pack(ErrorInfo(reason="BUSY"))
+    answer = ExchangeAnswer(status=status)
+    assert read_answer(EXECUTE, answer, barriered=True) == read_status(EXECUTE, code, "why", reason="BUSY")
+
+
+def test_g5_a_status_that_nobody_knows_is_unknown() -> None:
+    answer = ExchangeAnswer(status=Status(code=99))
+    assert read_answer(EXECUTE, answer, barriered=True) == read_status(EXECUTE, grpc.StatusCode.UNKNOWN, "")

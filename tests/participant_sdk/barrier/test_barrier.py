@@ -15,7 +15,7 @@ from participant_sdk.barrier.barrier import StoreBarrier
 from participant_sdk.errors import CallError
 from participant_sdk.testing import ActionHarness
 from saga.v1.participant_pb2 import ExecuteRequest, StepContext
-from saga.v1.types_pb2 import OPERATION_EXECUTE, Failure
+from saga.v1.types_pb2 import Failure
 from tests.participant_sdk.support import External, Scripted, Stores, struct
 from tests.support.passing_time import HOUR, let_pass
 
@@ -441,7 +441,7 @@ class TestKeyReused:
                 request = ExecuteRequest(context=context)
                 request.input.type_url = "type.googleapis.com/google.protobuf.Struct"
                 request.input.value = data
-                await harness._servicer.answer(OPERATION_EXECUTE, request.SerializeToString(), {}, None)
+                await harness._servicer.answer(request, {}, None)
         assert action.calls == ["execute"]
 
 
