@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -133,5 +132,4 @@ class StartLane:
         """End the stream; who is not answered gets LaneBroken."""
         if self._carrying is not None:
             self._carrying.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._carrying
+            await asyncio.wait([self._carrying])  # awaiting the task would take a caller's cancellation for its own

@@ -191,3 +191,23 @@ async def test_a_client_that_is_closed_sends_away_who_waits() -> None:
         await sagas.__aexit__()
         with pytest.raises(RuntimeError, match="async with"):
             await starting
+
+
+async def test_a_program_that_is_cancelled_while_it_closes_its_client_is_cancelled() -> None:
+    """A loop round `async with CoordinatorClient` would otherwise outlive its end."""
+    closing, ended = lane.StartLane(), asyncio.Event()
+
+    async def carries() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ended.wait()
+
+    closing._carrying = asyncio.create_task(carries())
+    await asyncio.sleep(0)
+    program = asyncio.create_task(closing.close())
+    await asyncio.sleep(0)
+    program.cancel()
+    await asyncio.wait([program])
+    assert program.cancelled()
+    ended.set()
