@@ -246,9 +246,10 @@ def _saga_ids(message: Any) -> Iterator[str]:
         yield message.saga_id
     if "saga" in message.DESCRIPTOR.fields_by_name:
         yield message.saga.saga_id
-    for many, one in (("calls", "request"), ("answers", "start")):
-        for each in getattr(message, many, ()):
-            yield from _saga_ids(getattr(each, one))
+    for each in (*getattr(message, "calls", ()), *getattr(message, "answers", ())):  # of a fast lane
+        for field, value in each.ListFields():
+            if field.message_type is not None and not field.is_repeated:
+                yield from _saga_ids(value)
     if "context" in message.DESCRIPTOR.fields_by_name:  # the saga that runs as the step
         yield f"{message.context.saga_id}/{message.context.step}"
 
