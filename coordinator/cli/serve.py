@@ -7,6 +7,7 @@ configuration's to say; this module only hands them over, and says what is wrong
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -57,11 +58,22 @@ def serve(
         failpoints.arm(os.environ.get(failpoints.VARIABLE, ""))
     except failpoints.FailpointsError as error:
         raise CommandError(f"{failpoints.VARIABLE} cannot be used", ExitCode.USAGE, error.problems) from None
+    _spare_the_collector()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(app.serve(settings, on_ready=_say_ready))
     except app.StartupError as error:
         raise CommandError(str(error)) from None
+
+
+def _spare_the_collector() -> None:
+    """Have Python's garbage collector look less often, and never at what was imported, which lives as long as this does.
+
+    Sagas hardly ever leave cycles behind; looking for them took a tenth of the time that a saga takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _say_ready(address: str) -> None:
