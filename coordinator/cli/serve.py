@@ -67,7 +67,7 @@ def serve(
 
 
 def _spare_the_collector() -> None:
-    """Have Python's garbage collector look less often, and never at what was imported, which lives as long as this does.
+    """Have Python's garbage collector look less often, and never at what was imported, which stays.
 
     Sagas hardly ever leave cycles behind; looking for them took a tenth of the time that a saga takes.
     """
