@@ -24,6 +24,8 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
         self._heap: list[tuple[float, int]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._looks_s = 0.0
+        """When the timer is due. It is not asked itself: uvloop's cannot say where it is due at once."""
 
     def watch(self, number: int, deadline_s: float) -> None:
         """Watches a new entry of `standing`."""
@@ -42,9 +44,10 @@ class Deadlines:
     def _set_timer(self) -> None:
         first_s = self._heap[0][0]
         if self._timer is not None:
-            if self._timer.when() <= first_s:
+            if self._looks_s <= first_s:
                 return  # it looks again from there
             self._timer.cancel()
+        self._looks_s = first_s
         self._timer = self._loop.call_at(first_s, self._look)
 
     def _look(self) -> None:

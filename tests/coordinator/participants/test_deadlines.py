@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from coordinator.core import limits
 from coordinator.participants.deadlines import Deadlines
 
@@ -40,6 +42,21 @@ async def test_a_deadline_that_has_passed_already_overruns_with_the_next_turn_of
     watched.add(1, -1)
     assert watched.overrun == []
     await asyncio.wait_for(watched.is_over.wait(), 10)
+
+
+def test_under_uvloop_one_that_is_due_at_once_and_more_behind_it_overrun_too() -> None:
+    """What uvloop's `call_at` returns for an instant that has come is no TimerHandle."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def watch() -> list[int]:
+        watched = Watched()
+        for number, after_s in ((1, 0.0), (2, 0.0001), (3, MOMENT_S), (4, -1.0)):
+            watched.add(number, after_s)
+        await asyncio.wait_for(watched.is_over.wait(), 10)
+        return watched.overrun
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(watch()) == [4, 1, 2, 3]
 
 
 async def test_what_does_not_stand_any_more_is_forgotten() -> None:
