@@ -125,7 +125,7 @@ def quoted(text: str) -> str:
 def invalid(violations: Iterable[Violation]) -> CallError:
     """Return the error of a request that is malformed."""
     found = tuple(violations)
-    message = "; ".join(f"{each.field}: {each.description}" for each in found)
+    message = "; ".join(f"{each.field}: {each.description}" if each.field else each.description for each in found)
     return CallError(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", message, found)
 
 

@@ -76,12 +76,11 @@ class StartLane:
                 self._take_in(call)
 
     def _take_in(self, call: pb.StartSagasCall) -> None:
+        if call.id in self._open:  # a status under that id would be taken for the first one's answer
+            problem = Problem("calls.id", f"call {call.id} is not answered yet", "another id for each unanswered call")
+            raise InvalidRequest([problem])
         self._held += 1
-        if call.id in self._open:
-            problem = Problem("id", f"call {call.id} is not answered yet", "another id for each unanswered call")
-            self._put(pb.StartSagasAnswer(id=call.id, status=to_status(InvalidRequest([problem]))))
-        else:
-            self._open[call.id] = asyncio.create_task(self._answer(call))
+        self._open[call.id] = asyncio.create_task(self._answer(call))
 
     async def _answer(self, call: pb.StartSagasCall) -> None:
         answer = pb.StartSagasAnswer(id=call.id)

@@ -53,10 +53,15 @@ class Gate:
         self._most = most
         self._inside = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether no more are let in now."""
+        return self._inside >= self._most
+
     @contextmanager
     def enter(self) -> Iterator[None]:
         """Be counted; OverLimit where there is no room."""
-        if self._inside >= self._most:
+        if self.full:
             message = f"{self._most} {self._name} are under way, and no more are taken"
             raise OverLimit(message, limits.ADMISSION_RETRY_AFTER_NS)
         self._inside += 1
@@ -74,7 +79,12 @@ class Gates:
         self.long = Gate("waits, watches and streams", limits.STREAMS_MAX)
 
     def of_start(self, request: StartSagaRequest) -> Gate:
-        """The one for a start, which may wait for what becomes of its saga."""
+        """The one for a start, which may wait for what becomes of its saga.
+
+        Where no more can wait it does not: what is asked for is a saga, and that begins all the same.
+        """
+        if request.HasField("wait") and self.long.full:
+            request.ClearField("wait")
         return self.long if request.HasField("wait") else self.short
 
     def of(self, method: str, request: Any) -> Gate:

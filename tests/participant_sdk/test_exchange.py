@@ -228,7 +228,7 @@ async def test_g13_a_message_that_does_not_decode_ends_the_stream(
 ) -> None:
     async with greeted(offering(action)) as stream:
         await stream.rpc.write(data)
-        assert await stream.end() == (grpc.StatusCode.INVALID_ARGUMENT, ": the message does not decode")
+        assert await stream.end() == (grpc.StatusCode.INVALID_ARGUMENT, "the message does not decode")
     assert action.calls == []
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

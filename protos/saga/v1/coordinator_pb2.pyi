@@ -620,7 +620,8 @@ class StartSagaRequest(_message.Message):
     def wait(self) -> _duration_pb2.Duration:
         """How long the answer may wait for the saga to stand COMPLETED, COMPENSATED or FAILED. Unset: it is answered as soon as
         the saga is started. When the wait is over, or the coordinator stops, the saga is answered as it stands. At most 10 min;
-        the call's own deadline also ends it. It is no part of what the saga is: a request with another wait is the same.
+        the call's own deadline also ends it, and where too many wait already nobody waits. It is no part of what the saga is:
+        a request with another wait is the same.
         """
 
     def __init__(
@@ -704,7 +705,9 @@ class StartSagasCall(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Chosen by the client, unique among the calls of the stream that are not answered yet, else INVALID_ARGUMENT."""
+    """Chosen by the client, unique among the calls of the stream that are not answered yet: a second one with the id of such
+    a call ends the stream with INVALID_ARGUMENT. What was started stays started.
+    """
     @_builtins.property
     def request(self) -> Global___StartSagaRequest:
         """As in the RPC StartSaga."""

@@ -17,6 +17,7 @@ from coordinator.core import limits
 from coordinator.engine.errors import OverLimit
 from saga.v1 import coordinator_pb2 as pb
 from saga.v1 import definition_pb2, participant_pb2
+from saga.v1.types_pb2 import SAGA_STATE_RUNNING
 from tests.coordinator.api.serving import Api, code_and_reason, detail, failure, kinds, outcome, serving
 from tests.coordinator.engine.bench import EXECUTE, accepted, request, step
 from tests.support.passing_time import HOUR, let_pass
@@ -336,12 +337,13 @@ async def test_g14_a_start_that_waits_is_a_wait() -> None:
         waiting = asyncio.ensure_future(api.sagas.StartSaga(request(wait=Duration(seconds=30))))
         await until(lambda: api.bench.changes._waits)
         for refused in (
-            api.sagas.StartSaga(request(wait=Duration(seconds=30))),
             api.sagas.WaitSaga(pb.WaitSagaRequest(saga_id="s")),
             _drained(api.sagas.StartSagas(iter([]))),
         ):
             assert await outcome(refused) == ("RESOURCE_EXHAUSTED", "OVER_LIMIT")
         assert not (await api.sagas.StartSaga(request())).created
+        at_once = await api.sagas.StartSaga(request("t", wait=Duration(seconds=30)))  # where no more can wait
+        assert (at_once.created, at_once.saga.state) == (True, SAGA_STATE_RUNNING)
         waiting.cancel()
         await _nobody_follows(api)
 
