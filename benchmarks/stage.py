@@ -22,7 +22,7 @@ import grpc
 from benchmarks.load import FIRST_WORDS, Load, Outcome
 from benchmarks.participants import AT_MOST
 from benchmarks.workload import ACTIONS, CALL_MAX_S, DEFINITION, PARTICIPANT, step_name
-from saga.v1.coordinator_pb2 import GetSagaRequest, Saga, StartSagasRequest
+from saga.v1.coordinator_pb2 import GetSagaRequest, ListSagasRequest, Saga, SagaFilter, StartSagasRequest
 from saga.v1.coordinator_pb2_grpc import CoordinatorServiceStub
 from saga.v1.definition_pb2 import (
     AttemptPolicy,
@@ -34,6 +34,7 @@ from saga.v1.definition_pb2 import (
 from saga.v1.definition_pb2_grpc import DefinitionServiceStub
 from saga.v1.participant_pb2 import DescribeRequest
 from saga.v1.participant_pb2_grpc import ParticipantServiceStub
+from saga.v1.types_pb2 import SAGA_STATE_PENDING
 from sample_services.demo.processes import Server, ServerFailed, Supervisor
 
 ROOT: Final = Path(__file__).parents[1]
@@ -268,6 +269,14 @@ async def unfinished(address: str, name: str) -> int:
         stub = DefinitionServiceStub(channel)
         response = await stub.GetDefinition(GetDefinitionRequest(name=name), timeout=CALL_MAX_S, wait_for_ready=True)
         return response.metadata.unfinished_saga_count
+
+
+async def begun(address: str) -> bool:
+    """Whether no saga waits for its start any more."""
+    pending = ListSagasRequest(page_size=1, filter=SagaFilter(states=[SAGA_STATE_PENDING]))
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = CoordinatorServiceStub(channel)
+        return not (await stub.ListSagas(pending, timeout=CALL_MAX_S)).sagas
 
 
 async def get(address: str, saga_id: str) -> Saga:
