@@ -348,7 +348,7 @@ class Driver:
         if self._saga.last_sequence >= events[-1].sequence:
             self._tell(events)
         else:
-            again = [item for item in items if item.asked is None]
+            again = [item for item in items if item.asked is None and not item.is_taken_in]
         self._inbox[:0] = again or [_Item(None)]
 
     async def _read_back(self) -> Saga:

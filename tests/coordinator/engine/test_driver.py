@@ -7,8 +7,10 @@ import pytest
 
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import CancelRequested, ResumeRequested
+from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested
 from coordinator.core.instants import to_timestamp
+from coordinator.core.outstanding import Outstanding
+from coordinator.engine.driver import Driver, _Item
 from coordinator.engine.errors import SequenceMismatch
 from coordinator.engine.index import index_of
 from coordinator.journal.errors import Conflict, JournalUnavailable, SagaNotFound, UnreadableSaga
@@ -587,3 +589,25 @@ async def test_the_lists_row_is_that_of_the_last_append() -> None:
         await settled()
         index = await b.journal.find("s")
         assert index == index_of(await b.look())
+
+
+async def test_g3_a_request_that_fails_beside_a_sagas_beginning_does_not_take_away_what_that_wants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is brought under way follows from what is durable, and not from a turn that was taken back."""
+    begin = Driver.begin
+
+    def begin_and_pause(driver: Driver, wanted: Outstanding) -> None:
+        begin(driver, wanted)
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asked.add_done_callback(lambda future: future.exception())  # that it failed is its asker's to know
+        driver._put(_Item(PauseRequested("wait"), asked))
+        b.journal.fail_next()
+
+    async with bench() as b:
+        await b.register(step("a"), exclusive_keys=["input.text"])
+        monkeypatch.setattr(Driver, "begin", begin_and_pause)
+        await b.start()
+        soon_s = limits.REST_AFTER_NS / limits.SECOND_NS / 2  # a look before its rest would mend it
+        assert await b.ended(timeout_s=soon_s) == "COMPLETED"
+        assert "saga_paused" not in " ".join(await b.journaled())
