@@ -155,6 +155,8 @@ FIGURES: Final = (
     Figure("throughput at twice the capacity against the peak, fast lane", 0.9, _overload(FAST)),
     Figure("1,000-step saga: CPU per step against a 10-step one", 1.3, _long_sagas, at_most=True),
     Figure("memory per waiting saga, bytes", 1024, _value(waiting.NAME, "bytes_saga"), at_most=True, digits=0),
-    Figure("recovery, unfinished sagas read and folded a second", 5000, _value(recovery.NAME, "sagas_s"), digits=0),
+    Figure(
+        "recovery, unfinished sagas read and folded a second", 5000, _value(recovery.NAME, "folded_sagas_s"), digits=0
+    ),
     Figure("bytes on disk per three-step saga", 2560, _value(history.NAME, "bytes_saga"), at_most=True, digits=0),
 )

@@ -184,9 +184,8 @@ class Stage:
         del self.processes[server.name]
         await server.stop()
 
-    async def restart_after_kill(self, server: Server) -> None:
-        """Kill a server as `kill -9` does and start it again, at the same address."""
-        await server.kill()
+    async def start_again(self, server: Server) -> None:
+        """Start a server that was killed, at the same address."""
         self._errors(server.name).unlink()
         await server.start()
         self.processes[server.name] = server.pid
