@@ -431,6 +431,6 @@ async def test_the_log_of_a_run_has_its_transitions_and_no_payload(
             await client.sagas.StartSaga(pb.StartSagaRequest(definition="order", input=wrong))
     transitions = [record for record in caplog.records if record.message == "saga transition"]
     assert len(transitions) == saga.last_sequence
-    assert [record.levelname for record in caplog.records if record.message == "saga ended"] == ["INFO"]
+    assert [record.levelname for record in caplog.records if record.message == "saga ended"] == ["DEBUG"]
     for formatter in (TextFormatter(), JsonFormatter()):
         assert not [line for line in map(formatter.format, caplog.records) if SECRET.decode() in line]

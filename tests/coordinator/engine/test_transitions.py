@@ -1,4 +1,4 @@
-"""A line per transition at debug, a line per end at info, never a payload."""
+"""A line per transition and end at debug, a line per saga that went back at info, never a payload."""
 
 import logging
 
@@ -21,6 +21,9 @@ async def _run(caplog: pytest.LogCaptureFixture, level: int) -> None:
         await b.ended("well")
         await b.start("stranded", SECRET)
         await b.ended("stranded")
+        b.participants.script("a", EXECUTE, REFUSED)
+        await b.start("back", SECRET)
+        await b.ended("back")
 
 
 async def test_every_transition_is_a_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,14 +36,29 @@ async def test_every_transition_is_a_line_at_debug(caplog: pytest.LogCaptureFixt
     assert (started["step"], started["operation"], started["attempt"]) == ("a", "EXECUTE", 1)
 
 
-async def test_every_end_is_a_line_at_info_and_one_that_needs_an_operator_a_warning(
+async def test_every_end_is_a_line_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    await _run(caplog, logging.DEBUG)
+    [well] = [vars(record) for record in caplog.records if record.message == "saga ended" and _is_of(record, "well")]
+    assert (well["levelname"], well["state"], well["definition"], well["events"]) == (
+        "DEBUG",
+        "COMPLETED",
+        "order@1",
+        8,
+    )
+    assert well["duration_ms"] >= 0
+
+
+async def test_a_saga_that_went_back_is_a_line_at_info_and_one_that_needs_an_operator_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await _run(caplog, logging.INFO)
-    well, stranded = [vars(record) for record in caplog.records if record.name == "coordinator.saga"]
-    assert (well["message"], well["levelname"], well["saga_id"]) == ("saga ended", "INFO", "well")
-    assert (well["state"], well["definition"], well["events"]) == ("COMPLETED", "order@1", 8)
-    assert well["duration_ms"] >= 0
+    stranded, back = [vars(record) for record in caplog.records if record.name == "coordinator.saga"]
+    assert (back["message"], back["levelname"], back["saga_id"], back["state"]) == (
+        "saga ended",
+        "INFO",
+        "back",
+        "COMPENSATED",
+    )
     assert (stranded["message"], stranded["levelname"]) == ("saga needs an operator", "WARNING")
     assert (stranded["state"], stranded["failure"], stranded["failed_step"], stranded["reason"]) == (
         "FAILED",
