@@ -107,9 +107,10 @@ class Breaker:
 
     def _note(self, reply: Reply, *, probes: bool) -> None:
         if not self._is_unanswered(reply):
-            self.unanswered, self._pauses = 0, 0
-            self._until_s, self._probing = None, False
-            self._tell()
+            self.unanswered = 0
+            if self._until_s is not None:
+                self._pauses, self._until_s, self._probing = 0, None, False
+                self._tell()
             return
         self.unanswered += 1
         if probes or (self._until_s is None and self.unanswered >= limits.UNANSWERED_CALLS_MAX):
