@@ -1670,7 +1670,7 @@ class ParticipantTraffic(_message.Message):
     """How many calls in a row were not answered: the time was over, or there was no connection."""
     @_builtins.property
     def behind(self) -> _duration_pb2.Duration:
-        """For how long the first of those that wait does. Beyond 2 s no sagas that need the participant are started."""
+        """For how long the first of those that wait does. Beyond 1 s no sagas that need the participant are started."""
 
     @_builtins.property
     def open_until(self) -> _timestamp_pb2.Timestamp:
