@@ -45,6 +45,17 @@ class Policy:
 _EXPONENT_MAX = 64
 
 
+def pauses(initial_ns: int, longest_ns: int) -> Policy:
+    """Doubling pauses between tries of which there may be any number."""
+    return Policy(
+        timeout_ns=0,
+        attempts_max=limits.UNLIMITED,
+        initial_backoff_ns=initial_ns,
+        multiplier=2.0,
+        backoff_max_ns=longest_ns,
+    )
+
+
 def policy(message: AttemptPolicy, attempts_default: int) -> Policy:
     """The policy that a definition asks for; `attempts_default` holds where it names no number of attempts."""
     initial_ns = _or_default(message, "initial_backoff", limits.INITIAL_BACKOFF_DEFAULT_NS)

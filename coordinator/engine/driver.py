@@ -415,10 +415,4 @@ def _news(saga: Saga) -> tuple[object, ...]:
     return saga.ended, saga.held, saga.state == SAGA_STATE_FAILED, saga.needs_attention
 
 
-_PATIENCE = retry.Policy(
-    timeout_ns=0,
-    attempts_max=limits.UNLIMITED,
-    initial_backoff_ns=50 * limits.MILLISECOND_NS,
-    multiplier=2.0,
-    backoff_max_ns=5 * limits.SECOND_NS,
-)
+_PATIENCE = retry.pauses(50 * limits.MILLISECOND_NS, 5 * limits.SECOND_NS)

@@ -64,7 +64,8 @@ class Drivers:
         self._resting = Resting(world.clock, self._wake)
         self._waking: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
-        self.draining = False
+        self.stopping: Final = asyncio.Event()
+        """Set once nothing new is taken up or decided."""
 
     def __len__(self) -> int:
         """How many sagas are unfinished."""
@@ -74,6 +75,11 @@ class Drivers:
     def resting(self) -> int:
         """How many of them rest."""
         return len(self._resting)
+
+    @property
+    def draining(self) -> bool:
+        """Whether nothing new is taken up or decided any more."""
+        return self.stopping.is_set()
 
     # --- Finding them ---
 
@@ -300,14 +306,14 @@ class Drivers:
 
     def drain(self) -> None:
         """Have all drivers decide on nothing more; what rests goes on resting."""
-        self.draining = True
+        self.stopping.set()
         self._resting.close()
         for driver in list(self._driven.values()):
             driver.drain()
 
     def stop(self) -> None:
         """Drive no saga any longer."""
-        self.draining = True
+        self.stopping.set()
         self._resting.close()
         for driver in list(self._driven.values()):
             driver.stop()

@@ -107,8 +107,6 @@ class Engine:
         self._unfinished_max = unfinished_max
         self._loading = Loading(world.journal, definitions)
         self._drivers = Drivers(world, self._loading)
-        self.stopping: Final = asyncio.Event()
-        """Set once nothing new is taken."""
 
     # --- Starting ---
 
@@ -428,7 +426,6 @@ class Engine:
     async def drain(self, timeout_s: float) -> bool:
         """Decide on nothing more, and wait until what is in flight is recorded; False where the time is over before."""
         self._drivers.drain()
-        self.stopping.set()
         self._world.exclusion.close()
         self._world.changes.disturb_all()
         await failpoints.reached(Failpoint.DRAIN_BEGIN)
@@ -438,10 +435,14 @@ class Engine:
 
     async def close(self) -> None:
         """Let go of everything. What is durable is taken up by the next coordinator."""
-        self.stopping.set()
         self._world.exclusion.close()
         self._drivers.stop()
         await self._world.tasks.cancel()
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Set once nothing new is taken."""
+        return self._drivers.stopping
 
     @property
     def unfinished(self) -> int:

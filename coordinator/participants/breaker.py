@@ -24,13 +24,7 @@ from coordinator.participants import replies
 from coordinator.participants.call import Call
 from saga.v1.coordinator_pb2 import BREAKER_STATE_CLOSED, BREAKER_STATE_HALF_OPEN, BREAKER_STATE_OPEN, BreakerState
 
-_PAUSES: Final = retry.Policy(
-    timeout_ns=0,
-    attempts_max=limits.UNLIMITED,
-    initial_backoff_ns=limits.PROBE_BACKOFF_INITIAL_NS,
-    multiplier=2.0,
-    backoff_max_ns=limits.PROBE_BACKOFF_MAX_NS,
-)
+_PAUSES: Final = retry.pauses(limits.PROBE_BACKOFF_INITIAL_NS, limits.PROBE_BACKOFF_MAX_NS)
 _DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _LOST: Final = (grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.CANCELLED.value[0])
 

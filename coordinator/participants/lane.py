@@ -13,28 +13,28 @@ from typing import Final
 
 import grpc
 
-from coordinator.core import limits
+from coordinator.core import limits, retry
 from coordinator.participants.channel import end
 from coordinator.participants.exchange import Exchange, Rpc
 from saga.v1.participant_pb2 import ExchangeLimits
 
 log = logging.getLogger(__name__)
 
-_BACKOFF_INITIAL_S: Final = limits.EXCHANGE_BACKOFF_INITIAL_NS / limits.SECOND_NS
-_BACKOFF_MAX_S: Final = limits.EXCHANGE_BACKOFF_MAX_NS / limits.SECOND_NS
-_PROVEN_S: Final = _BACKOFF_MAX_S  # after a stream that stood so long, the pauses begin anew
+_PAUSES: Final = retry.pauses(limits.EXCHANGE_BACKOFF_INITIAL_NS, limits.EXCHANGE_BACKOFF_MAX_NS)
+_PROVEN_S: Final = limits.EXCHANGE_BACKOFF_MAX_NS / limits.SECOND_NS  # a stream that stood so long has not failed
+_REFUSED: Final = 32  # failures, after which the pause is as long as it gets
 _DRAIN_TIMEOUT_S: Final = limits.EXCHANGE_DRAIN_TIMEOUT_NS / limits.SECOND_NS
-_JITTER: Final = 0.5  # a wait is shortened by up to this share of it
 
 
 class Lane:
-    """The fast lane of one participant, by its name in the log. `begin` begins a stream.
+    """The fast lane of one participant, by its name in the log. `begin` begins a stream; `jitter` draws from [0, 1).
 
     To be made in the event loop that it is used in.
     """
 
-    def __init__(self, name: str, begin: Callable[[], Rpc]) -> None:
+    def __init__(self, name: str, begin: Callable[[], Rpc], jitter: Callable[[], float] = random.random) -> None:
         self._name = name
+        self._jitter = jitter
         self._begin = begin
         self._offered: ExchangeLimits | None = None
         self._news = asyncio.Event()  # somebody has reason to believe that a stream can be opened now
@@ -69,29 +69,30 @@ class Lane:
                 await end(task)
 
     async def _keep(self) -> None:
-        wait_s = 0.0
+        failures = 0
         while True:
-            await self._wait_for_news(wait_s)
+            await self._wait_for_news(failures)
             if self._offered is None:
-                wait_s = 0.0
+                failures = 0
                 continue
             begun_s = asyncio.get_running_loop().time()
             stream = await self._use_one(self._offered)
             if stream.end_code is grpc.StatusCode.UNIMPLEMENTED:
-                wait_s = _BACKOFF_MAX_S
+                failures = _REFUSED
             elif asyncio.get_running_loop().time() - begun_s > _PROVEN_S:
-                wait_s = _BACKOFF_INITIAL_S
+                failures = 1
             else:
-                wait_s = min(2 * wait_s or _BACKOFF_INITIAL_S, _BACKOFF_MAX_S)
+                failures += 1
 
-    async def _wait_for_news(self, wait_s: float) -> None:
-        """Waits for that, or for so long where the participant offers the lane."""
+    async def _wait_for_news(self, failures: int) -> None:
+        """Waits for that or, where the participant offers the lane, for as long as that many failures in a row ask."""
         self._news.clear()
-        share = random.uniform(1 - _JITTER, 1)  # noqa: S311  # coordinators are to come at different moments, no more
-        longest_s = None if self._offered is None else wait_s * share
         with suppress(TimeoutError):
-            async with asyncio.timeout(longest_s):
+            async with asyncio.timeout(None if self._offered is None else self._pause_s(failures)):
                 await self._news.wait()
+
+    def _pause_s(self, failures: int) -> float:
+        return _PAUSES.backoff_ns(failures, self._jitter()) / limits.SECOND_NS if failures else 0.0
 
     async def _use_one(self, offered: ExchangeLimits) -> Exchange:
         """Opens a stream, and has it used until it takes no further call."""

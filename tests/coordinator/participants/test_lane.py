@@ -1,7 +1,6 @@
 """The fast lane of one participant: it comes, goes, and comes back, and nobody waits for it."""
 
 import asyncio
-import random
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from coordinator.core import limits, retry
 from coordinator.participants import lane as module
 from coordinator.participants.call import EXCHANGE
 from coordinator.participants.channel import CallEndedError, insecure
@@ -20,6 +20,7 @@ from tests.support.waiting import until
 
 OFFERED = ExchangeLimits()
 LATER_S = 60.0
+LONGEST_S = limits.EXCHANGE_BACKOFF_MAX_NS / limits.SECOND_NS
 
 
 class Streams:
@@ -51,18 +52,15 @@ async def lane_to(fake: FakeParticipant) -> AsyncIterator[Lane]:
 
 
 def recorded_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the lane waits each time, without its jitter."""
+    """For how many seconds the lane waits each time at most."""
     waits: list[float] = []
 
-    def longest(_least: float, most: float) -> float:
-        return most
-
     class Recording(Lane):
-        async def _wait_for_news(self, wait_s: float) -> None:
-            waits.append(wait_s)
-            await super()._wait_for_news(wait_s)
+        async def _wait_for_news(self, failures: int) -> None:
+            self._jitter = lambda: 1.0
+            waits.append(self._pause_s(failures))
+            await super()._wait_for_news(failures)
 
-    monkeypatch.setattr(random, "uniform", longest)
     monkeypatch.setattr(sys.modules[__name__], "Lane", Recording)
     return waits
 
@@ -163,7 +161,7 @@ async def test_where_streams_do_not_get_through_none_is_tried_until_there_is_new
     async with lane_to(fake) as lane:
         lane.offer(OFFERED)
         await streams.wait(1)
-        await until(lambda: waits[-1] == module._BACKOFF_MAX_S)
+        await until(lambda: waits[-1] == LONGEST_S)
         assert lane.stream is None
         assert fake.exchanges == 1
         lane.offer(OFFERED)  # it has described itself again
@@ -171,8 +169,7 @@ async def test_where_streams_do_not_get_through_none_is_tried_until_there_is_new
 
 
 async def test_the_pauses_between_streams_that_break_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BACKOFF_INITIAL_S", 0.001)
-    monkeypatch.setattr(module, "_BACKOFF_MAX_S", 0.008)
+    monkeypatch.setattr(module, "_PAUSES", retry.pauses(limits.MILLISECOND_NS, 8 * limits.MILLISECOND_NS))
     waits = recorded_waits(monkeypatch)
     fake, streams = FakeParticipant(), Streams()
 
