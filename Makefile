@@ -45,7 +45,7 @@ test: $(DEV)
 # --- Proof: docs/reliability.md says what each shows. A bounded form of each is among the tests. ---
 
 crash: $(DEV)
-	$(BIN)/python -m tests.crash $(if $(TIMES),--times $(TIMES))
+	$(BIN)/python -m tests.crash $(if $(TIMES),--times $(TIMES)) $(if $(UNARY),--unary)
 
 faults: $(DEV)
 	SAGA_PROPERTY_EXAMPLES=$(or $(EXAMPLES),100) $(BIN)/pytest tests/coordinator/journal/test_faulty_disk.py \

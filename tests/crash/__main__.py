@@ -41,13 +41,14 @@ class _Progress:
 def main(
     lines: Annotated[int, typer.Option(min=1, help="How many coordinators run at a time.")] = (os.cpu_count() or 1) + 1,
     times: Annotated[int, typer.Option(min=1, help="Kill at the first so many times that a point is reached.")] = 100,
+    unary: Annotated[bool, typer.Option("--unary", help="Call the participant by unary calls alone.")] = False,
 ) -> None:
     """Play every failpoint × every shape that reaches it × kill, raise and delay. Exits with 1 where one goes wrong."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process is left behind
-    console, pieces = Console(), list(all_pieces(times))
+    console, pieces = Console(), list(all_pieces(times, fast_lane=not unary))
     progress = _Progress(console, len(pieces))
     with tempfile.TemporaryDirectory() as directory:
-        counts = asyncio.run(play(Path(directory), pieces, lines, progress))
+        counts = asyncio.run(play(Path(directory), pieces, lines, progress, fast_lane=not unary))
     for violation in counts.violations:
         console.print(violation, markup=False, highlight=False)
     console.print(_table(counts, time.monotonic() - progress.begun))

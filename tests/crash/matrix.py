@@ -59,10 +59,10 @@ class Cell:
     fast_lane: bool = True
 
 
-def ordinary() -> Iterator[tuple[Failpoint, Sequence[Shape]]]:
+def ordinary(*, fast_lane: bool = True) -> Iterator[tuple[Failpoint, Sequence[Shape]]]:
     """The failpoints that sagas reach by themselves, each with the shapes that do."""
     for point in Failpoint:
-        if point not in SITUATIONS:
+        if point not in SITUATIONS and (fast_lane or not point.label.startswith("exchange.")):
             yield point, [_BY_NAME[name] for name in ONLY_BY.get(point, tuple(_BY_NAME))]
 
 

@@ -5,7 +5,7 @@ This module must not start anything by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import cycle, groupby
 from typing import Final
@@ -20,34 +20,33 @@ from tests.crash.stage import Piece
 _DELAY: Final = "delay:20ms"
 _RECOVERY: Final = tuple(point for point in matrix.SITUATIONS if point.label.startswith("recovery."))
 _OVER_UNARY_CALLS: Final = (Failpoint.DISPATCH_BEFORE_CALL, Failpoint.DISPATCH_AFTER_REPLY)
-_FAMILIES: Final = [
-    list(points)
-    for _, points in groupby((point for point, _ in matrix.ordinary()), lambda p: p.label.partition(".")[0])
-]
 
 
-def all_pieces(times_max: int) -> Iterator[Piece]:
+def all_pieces(times_max: int, *, fast_lane: bool) -> Iterator[Piece]:
     """Every failpoint × every shape that reaches it × every action, each kill at every time that it is reached.
 
-    `times_max`: but at that many times at most.
+    `times_max`: but at that many times at most. `fast_lane`: the participant is called over Exchange, and in a few
+    cells by unary calls; otherwise by unary calls alone.
     """
-    yield _census
+    reachable = dict(matrix.ordinary(fast_lane=fast_lane))
+    yield partial(_census, reachable)
     for point in matrix.SITUATIONS:
         for action in ("raise", _DELAY):
             yield from (_cell(cell) for cell in matrix.in_situations(point, SHAPES, action))
-    reachable = dict(matrix.ordinary())
-    for family in _FAMILIES:
+    for _, family in groupby(reachable, lambda point: point.label.partition(".")[0]):
+        crossed = [(point, shape) for point in family for shape in reachable[point]]
         for action in ("raise", _DELAY):
-            yield from _survived([(point, shape) for point in family for shape in reachable[point]], [action])
+            yield from _survived(crossed, [action])
     yield _cell(matrix.RECOVERIES)
-    yield _cell(matrix.over_unary_calls(matrix.RECOVERIES))
-    for point in _OVER_UNARY_CALLS:
-        yield from (_cell(matrix.over_unary_calls(matrix.kill(point, shape))) for shape in SHAPES)
+    if fast_lane:
+        yield _cell(matrix.over_unary_calls(matrix.RECOVERIES))
+        for point in _OVER_UNARY_CALLS:
+            yield from (_cell(matrix.over_unary_calls(matrix.kill(point, shape))) for shape in SHAPES)
     for shape in SHAPES:
         yield from (_cell(cell) for cell in matrix.second_kills(shape))
         for point in matrix.SITUATIONS:
             yield from (_cell(cell) for cell in matrix.in_situations(point, [shape], "kill"))
-    for point, shapes in matrix.ordinary():
+    for point, shapes in reachable.items():
         for shape in shapes:
             yield partial(_sweep, point, shape, times_max)
 
@@ -59,8 +58,9 @@ def bounded_pieces() -> Iterator[Piece]:
         if point not in _RECOVERY:  # all of them in one cell, which is long and therefore begins first
             yield from (_cell(cell) for cell in matrix.in_situations(point, [next(turn)], "kill"))
     yield _cell(matrix.RECOVERIES)
-    yield _census
-    chosen = [(point, _next_of(turn, shapes)) for point, shapes in matrix.ordinary()]
+    reachable = dict(matrix.ordinary())
+    yield partial(_census, reachable)
+    chosen = [(point, _next_of(turn, shapes)) for point, shapes in reachable.items()]
     for is_journal in (True, False):  # where it fails, it fails for all sagas of a group: they might miss their own
         some = [each for each in chosen if each[0].label.startswith("journal.") == is_journal]
         yield from _survived(some, ["raise", _DELAY])
@@ -98,6 +98,6 @@ async def _sweep(point: Failpoint, shape: Shape, times_max: int, line: Line) -> 
             return
 
 
-async def _census(line: Line) -> None:
+async def _census(reachable: Mapping[Failpoint, Sequence[Shape]], line: Line) -> None:
     """The lists of the matrix are right: each shape reaches the failpoints that it is crossed with, and no others."""
-    await line.census({point: {shape.name for shape in shapes} for point, shapes in matrix.ordinary()})
+    await line.census({point: {shape.name for shape in shapes} for point, shapes in reachable.items()})

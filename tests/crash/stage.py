@@ -18,8 +18,18 @@ from tests.crash.line import Counts, Line, Services
 Piece: TypeAlias = Callable[[Line], Awaitable[None]]
 
 
-async def play(directory: Path, pieces: Iterable[Piece], lines: int, progress: Callable[[Counts], None]) -> Counts:
-    """Play all pieces, the next one on whichever line is free; returns what came of them."""
+async def play(
+    directory: Path,
+    pieces: Iterable[Piece],
+    lines: int,
+    progress: Callable[[Counts], None],
+    *,
+    fast_lane: bool = True,
+) -> Counts:
+    """Play all pieces, the next one on whichever line is free; returns what came of them.
+
+    Without `fast_lane` the participant is called by unary calls alone.
+    """
     counts = Counts()
     async with Supervisor(directory) as supervisor:
         command = (sys.executable, "-m", "tests.crash.participant", f"--database={directory / 'effects.db'}")
@@ -28,7 +38,7 @@ async def play(directory: Path, pieces: Iterable[Piece], lines: int, progress: C
         queue = iter(pieces)
         async with asyncio.TaskGroup() as group:
             for number in range(lines):
-                line = Line(directory, f"journal{number}", services, counts)
+                line = Line(directory, f"journal{number}", services, counts, fast_lane=fast_lane)
                 group.create_task(_play(line, queue, lambda: progress(counts)))
     counts.violations += [f"took effect more than once: {row}" for row in services.doubled()]
     counts.violations += [f"is not net zero: {row}" for row in services.not_net_zero()]
