@@ -310,12 +310,15 @@ class _Until:
     def __init__(self, timeout: timedelta | None) -> None:
         self._clock = asyncio.get_running_loop().time
         self._limit = math.inf if timeout is None else self._clock() + timeout.total_seconds()
-        self.over = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the time is: a coordinator that stops, or has too many who wait, answers before."""
+        return self._clock() >= self._limit
 
     def slice(self) -> timedelta:
-        """Return how long to wait now; it is over after the last one."""
+        """Return how long to wait now."""
         left_s = self._limit - self._clock()
-        self.over = left_s <= WAIT_SLICE_MAX.total_seconds()
         return max(_WAIT_MIN, timedelta(seconds=min(left_s, WAIT_SLICE_MAX.total_seconds())))
 
 

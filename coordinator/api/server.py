@@ -29,7 +29,7 @@ _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES_MAX),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),  # what clients' keepalive needs
+    ("grpc.http2.min_ping_interval_without_data_ms", 5000),  # what clients' keepalive needs
     ("grpc.keepalive_permit_without_calls", 1),
 )
 

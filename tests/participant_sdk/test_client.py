@@ -128,9 +128,19 @@ class TestRun:
 
     async def test_the_wait_is_bounded(self, coordinator: Coordinator, sagas: CoordinatorClient) -> None:
         coordinator.script = [started]
-        waited = await sagas.run("orders", StringValue(), saga_id="s", wait=timedelta(milliseconds=20))
+        waited = await sagas.run("orders", StringValue(), saga_id="s", wait=timedelta(0))
         assert (waited.saga.saga_id, waited.ended) == ("s", False)
-        assert timedelta(0) < coordinator.requests[0].wait.ToTimedelta() <= timedelta(milliseconds=20)
+        assert timedelta(0) < coordinator.requests[0].wait.ToTimedelta() < timedelta(seconds=1)
+
+    async def test_an_answer_before_the_time_is_over_does_not_end_the_wait(
+        self, coordinator: Coordinator, sagas: CoordinatorClient
+    ) -> None:
+        """A coordinator that stops answers who waits at once."""
+        ended = pb.WaitSagaResponse(saga=pb.Saga(state=SAGA_STATE_COMPLETED), ended=True)
+        coordinator.script = [started, unavailable, lambda _request: pb.WaitSagaResponse(), lambda _request: ended]
+        assert await sagas.run("orders", StringValue(), wait=timedelta(seconds=30)) == (ended.saga, True)
+        asked = [request.timeout.ToTimedelta() for request in coordinator.requests[1:]]
+        assert timedelta(seconds=30) >= max(asked) >= min(asked) > timedelta(0)
 
 
 class TestWait:
@@ -146,7 +156,7 @@ class TestWait:
 
     async def test_gives_up_at_its_own_timeout(self, coordinator: Coordinator, sagas: CoordinatorClient) -> None:
         coordinator.script = [lambda _request: pb.WaitSagaResponse(saga=pb.Saga(saga_id="s"))]
-        waited = await sagas.wait("s", timeout=timedelta(milliseconds=20))
+        waited = await sagas.wait("s", timeout=timedelta(0))
         assert (waited.saga.saga_id, waited.ended) == ("s", False)
         assert timedelta(0) < coordinator.requests[0].timeout.ToTimedelta() <= timedelta(milliseconds=20)
 
