@@ -108,9 +108,19 @@ class Dispatcher:
         """Ask for no other look. What is in flight comes back."""
         self.look_at(None, 0)
 
-    def rest(self, skew_ns: int, now_ns: int) -> Rest:
-        """Look no more, and say what is to be kept until the saga is driven again. Nothing must be in flight."""
+    def let_go(self) -> None:
+        """Look no more, and give nothing: nobody drives the saga any longer.
+
+        Its driver is not held either. Two that hold each other stay, with all payloads of the saga, until the garbage
+        collector comes by.
+        """
         self.look_no_more()
+        self._give = _to_nobody
+        self._now_ns = self._world.clock.now_ns
+
+    def rest(self, skew_ns: int, now_ns: int) -> Rest:
+        """Let go, and say what is to be kept until the saga is driven again. Nothing must be in flight."""
+        self.let_go()
         return Rest(
             wake_ns=None if self.wake_ns is None else self.wake_ns - skew_ns,
             skew_ns=skew_ns,
@@ -185,6 +195,10 @@ class Dispatcher:
         if instant_ns is not None:
             delay_s = max(instant_ns - now_ns, 0) / limits.SECOND_NS
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._give, None)
+
+
+def _to_nobody(_given: Input | None) -> None:
+    """What comes of a call when the saga has ended, or stands FAILED: the journal says already how."""
 
 
 def _reach(point: Failpoint, request: Request) -> Awaitable[None]:

@@ -184,7 +184,7 @@ class Driver:
         if self._stopped:
             return
         self._stopped = True
-        self._dispatcher.look_no_more()
+        self._dispatcher.let_go()
         self._ask_for_keys(wanted=False)
         for item in self._inbox:
             item.settle(Stopped())

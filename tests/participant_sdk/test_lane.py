@@ -101,7 +101,7 @@ async def test_so_many_are_in_flight_and_those_that_wait_keep_no_other_out(monke
 
     coordinator.script = [late] * 3
     async with connected(coordinator) as sagas:
-        waits = [asyncio.create_task(sagas.run("orders", StringValue(), wait=timedelta(seconds=5))) for _ in range(3)]
+        waits = [asyncio.create_task(sagas.run("orders", StringValue(), wait=timedelta(0))) for _ in range(3)]
         await until(lambda: len(coordinator.requests) == 2)
         coordinator.script.insert(0, started)
         assert await start(sagas, "now") == "now"

@@ -1,13 +1,15 @@
 """The order of decide, append, publish, dispatch; and what happens when the journal fails (G1, G12, rule 3)."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
 
 from coordinator.core import limits
 from coordinator.core.forbidden import Forbidden
-from coordinator.core.inputs import CancelRequested, PauseRequested, ResumeRequested
+from coordinator.core.inputs import CancelRequested, PauseRequested, Reply, ResumeRequested
 from coordinator.core.instants import to_timestamp
 from coordinator.core.outstanding import Outstanding
 from coordinator.engine.driver import Driver, _Item
@@ -611,3 +613,21 @@ async def test_g3_a_request_that_fails_beside_a_sagas_beginning_does_not_take_aw
         soon_s = limits.REST_AFTER_NS / limits.SECOND_NS / 2  # a look before its rest would mend it
         assert await b.ended(timeout_s=soon_s) == "COMPLETED"
         assert "saga_paused" not in " ".join(await b.journaled())
+
+
+@pytest.mark.parametrize("answer", [done(), accepted(3600)])
+async def test_g14_nothing_of_a_saga_waits_for_the_garbage_collector(answer: Reply) -> None:
+    """It is let go of at once when it has ended, and when it rests: its payloads can be large."""
+    async with bench() as b:
+        await b.register(step("a"))
+        b.participants.hold("a")
+        await b.start()
+        await settled()
+        saga = weakref.ref(await b.look())
+        gc.disable()
+        try:
+            b.participants.answer("a", answer)
+            await asyncio.sleep(2)
+            assert saga() is None
+        finally:
+            gc.enable()
