@@ -159,6 +159,7 @@ async def _recover(engine: Engine) -> None:
 async def _drain(engine: Engine, timeout_s: float) -> None:
     if not await engine.drain(timeout_s):
         log.warning("calls were still in flight when the time to drain was over; they are taken up at the next start")
+    log.info("drained; sagas that have not ended are taken up at the next start", extra={"count": engine.unfinished})
 
 
 class _Health:

@@ -54,6 +54,8 @@ class ParticipantServicer:
         """
         if self._under_way >= CALLS_MAX:
             raise CallError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVER_LIMIT", f"{CALLS_MAX} calls are under way")
+        if timeout is not None and timeout <= 0:
+            raise CallError(grpc.StatusCode.DEADLINE_EXCEEDED, "TOO_LATE", "the call's time was over before it began")
         cut_off = None if timeout is None else asyncio.get_running_loop().time() + timeout
         self._under_way += 1
         self._idle.clear()

@@ -1,11 +1,11 @@
 """gRPC ignores an option whose name it does not know, without a word: a misspelt bound or allowance is none at all."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc._cython import cygrpc
 
 from coordinator.api import server as coordinator_server
 from coordinator.cli import connection
@@ -14,7 +14,10 @@ from coordinator.participants import channel
 from participant_sdk import client as sdk_client
 from participant_sdk import server as sdk_server
 
-KNOWN = Path(cygrpc.__file__).read_bytes()
+LIBRARY = find_spec("grpc._cython.cygrpc")
+assert LIBRARY is not None
+assert LIBRARY.origin is not None
+KNOWN = Path(LIBRARY.origin).read_bytes()
 """All names stand in gRPC's library as they are, each with a zero byte behind it."""
 
 

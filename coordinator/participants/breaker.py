@@ -10,6 +10,7 @@ only had to wait. This module must not read what an answer says.
 """
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -24,15 +25,18 @@ from coordinator.participants import replies
 from coordinator.participants.call import Call
 from saga.v1.coordinator_pb2 import BREAKER_STATE_CLOSED, BREAKER_STATE_HALF_OPEN, BREAKER_STATE_OPEN, BreakerState
 
+log = logging.getLogger(__name__)
+
 _PAUSES: Final = retry.pauses(limits.PROBE_BACKOFF_INITIAL_NS, limits.PROBE_BACKOFF_MAX_NS)
 _DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 _LOST: Final = (grpc.StatusCode.UNAVAILABLE.value[0], grpc.StatusCode.CANCELLED.value[0])
 
 
 class Breaker:
-    """Before the calls to one participant. `is_up`: whether its connection is."""
+    """Before the calls to one participant, by its name in the log. `is_up`: whether its connection is."""
 
-    def __init__(self, is_up: Callable[[], bool], jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, name: str, is_up: Callable[[], bool], jitter: Callable[[], float] = random.random) -> None:
+        self._name = name
         self._is_up = is_up
         self._jitter = jitter
         self.unanswered = 0
@@ -105,9 +109,14 @@ class Breaker:
             if self._until_s is not None:
                 self._pauses, self._until_s, self._probing = 0, None, False
                 self._tell()
+                log.info("a participant answers again", extra={"participant": self._name, "calls": self.held})
             return
         self.unanswered += 1
-        if probes or (self._until_s is None and self.unanswered >= limits.UNANSWERED_CALLS_MAX):
+        if self._until_s is None and self.unanswered >= limits.UNANSWERED_CALLS_MAX:
+            about = {"participant": self._name, "calls": self.unanswered}
+            log.warning("a participant does not answer: calls are held back until it does", extra=about)
+            self._pause()
+        elif probes:
             self._pause()
 
     def _pause(self) -> None:

@@ -69,6 +69,8 @@ class Exchange:
         self._is_draining = False
         self.up = asyncio.Event()
         """The participant has answered the greeting, and the stream has not ended: both directions get through."""
+        self.has_been_up = False
+        """The same, at any time."""
         self.retired = asyncio.Event()
         """It takes no further call, and never will."""
         self.end_code: grpc.StatusCode | None = None
@@ -199,6 +201,7 @@ class Exchange:
         answers = response.answers
         await failpoints.reached(Failpoint.EXCHANGE_AFTER_READ, sagas=self._sagas_of(answers))
         self.up.set()
+        self.has_been_up = True
         for answer in answers:
             self._answer(answer)
         if response.drain:

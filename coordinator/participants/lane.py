@@ -112,4 +112,5 @@ class Lane:
             return
         if stream.end_code is not grpc.StatusCode.OK:
             about = {"participant": self._name, "reason": stream.end_reason}
-            log.info("the fast lane is not there: unary calls until it is", extra=about)
+            level = logging.INFO if stream.has_been_up else logging.DEBUG  # of many that fail the first says it
+            log.log(level, "the fast lane is gone: calls are unary ones until it is back", extra=about)

@@ -62,7 +62,7 @@ class Member:
         self._describe_time_ns: int | None = None
         self._on_change = on_change
         self._channel = ParticipantChannel(connect(target), calls_max)
-        self._breaker = Breaker(self._channel.is_up)
+        self._breaker = Breaker(name, self._channel.is_up)
         self._lane = Lane(name, self._channel.exchange) if fast_lane else None
         self._keeper: asyncio.Task[None] | None = None
         self._describing = asyncio.Lock()

@@ -343,6 +343,7 @@ async def test_a_stop_records_what_is_in_flight_and_takes_nothing_new(
 async def test_a_stop_waits_no_longer_than_it_may(
     tmp_path: Path, shop: tuple[FakeParticipant, str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "coordinator")
     fake, target = shop
     fake.on_execute = held(asyncio.Event())
     async with running(settings(tmp_path, target, drain_seconds=0.05)) as address, client_of(address) as client:
@@ -352,6 +353,8 @@ async def test_a_stop_waits_no_longer_than_it_may(
         began_s = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - began_s < 3
     assert "still in flight" in caplog.text
+    [drained] = [vars(record) for record in caplog.records if record.message.startswith("drained")]
+    assert drained["count"] == 1
 
 
 async def test_serve_ends_at_a_signal_and_gives_the_signals_back(tmp_path: Path) -> None:

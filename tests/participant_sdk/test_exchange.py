@@ -197,6 +197,24 @@ async def test_metadata_and_timeout_are_the_calls_own(action: Scripted) -> None:
     assert (answers[2].status.code, reason(answers[2].status)) == (4, "HANDLER_OVERRAN")
 
 
+@pytest.mark.parametrize("seconds", [0, -1])
+async def test_a_call_whose_time_is_over_is_not_begun(action: Scripted, seconds: int) -> None:
+    calls: list[Step[Any]] = []
+
+    async def notes(step: Step[Any]) -> StringValue:
+        calls.append(step)
+        return StringValue()
+
+    action.on_execute = notes
+    late = execute(1)
+    late.timeout.seconds = seconds
+    late.timeout.SetInParent()
+    async with greeted(offering(action)) as stream:
+        await stream.write(late)
+        answers = await stream.answers(1)
+    assert (answers[1].status.code, reason(answers[1].status), calls) == (4, "TOO_LATE", [])
+
+
 async def test_a_timeout_beyond_all_bounds_is_no_error(action: Scripted) -> None:
     call = execute(1)
     call.timeout.seconds = 1 << 60

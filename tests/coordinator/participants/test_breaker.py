@@ -1,6 +1,7 @@
 """Calls that nobody answers, in virtual time. Pauses are without jitter: half of 0.5 s, of 1 s, of 2 s, …"""
 
 import asyncio
+import logging
 from collections.abc import Awaitable
 
 import grpc
@@ -35,7 +36,7 @@ class Line:
         self.takes_s = 0.0
         self.sent: list[float] = []
         self.timeouts_ns: list[int] = []
-        self.breaker = Breaker(lambda: self.is_up, lambda: 0.0)
+        self.breaker = Breaker("shop", lambda: self.is_up, lambda: 0.0)
 
     async def _make(self, given: Call) -> Reply:
         self.sent.append(round(elapsed_s(), 3))
@@ -110,6 +111,26 @@ async def test_while_it_is_open_calls_wait_and_one_at_a_time_probes_ever_less_of
     gaps = [round(later - earlier, 3) for earlier, later in zip([0.0, *line.sent], line.sent, strict=False)]
     assert gaps == [0.25, 0.5, 1, 2, 2.5, 2.5, 2.5, 2.5]
     assert line.breaker.state == BREAKER_STATE_OPEN
+
+
+def test_that_it_opens_and_closes_is_said_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "coordinator.participants.breaker")
+
+    @in_virtual_time
+    async def run() -> None:
+        line = Line()
+        await line.opened()
+        await line.call(timeout_s=FIRST_PAUSE_S * 5)  # a probe that is not answered either
+        line.reply = Done()
+        await line.call(timeout_s=60)
+        await line.call()
+
+    run()
+    said = [(record.levelname, record.message, vars(record)["participant"]) for record in caplog.records]
+    assert said == [
+        ("WARNING", "a participant does not answer: calls are held back until it does", "shop"),
+        ("INFO", "a participant answers again", "shop"),
+    ]
 
 
 @in_virtual_time
