@@ -12,7 +12,7 @@ PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-v
 help:
 	@echo 'make demo         run the samples with real processes; KEEP=1 keeps them running'
 	@echo 'make test         run all tests'
-	@echo 'make crash        kill a coordinator at every boundary; TIMES=1: only the first time that each is reached'
+	@echo 'make crash        kill a coordinator at every boundary; TIMES=1: only the first time that each is reached; UNARY=1: unary calls'
 	@echo 'make faults       the journal on a failing disk; EXAMPLES=n'
 	@echo 'make sim          simulated systems with faults; SEEDS=n'
 	@echo 'make explore      every future of every small definition; STEPS=n'
