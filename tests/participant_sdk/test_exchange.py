@@ -28,6 +28,7 @@ from saga.v1.participant_pb2 import (
     StepContext,
 )
 from tests.participant_sdk.support import Scripted, struct
+from tests.support.logs import logged
 
 EXCHANGE = "/saga.v1.ParticipantService/Exchange"
 
@@ -248,7 +249,7 @@ async def test_g13_a_message_that_does_not_decode_ends_the_stream(
         await stream.rpc.write(data)
         assert await stream.end() == (grpc.StatusCode.INVALID_ARGUMENT, "the message does not decode")
     assert action.calls == []
-    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not logged(caplog, logging.ERROR)
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from participant_sdk import MemoryBarrier, Participant
 from participant_sdk.guard import guarded
 from tests.participant_sdk.support import Scripted
+from tests.support.logs import logged
 
 NO_REQUEST = b"\xff\xff\xff\xff"
 CHECK = "/grpc.health.v1.Health/Check"
@@ -66,7 +67,7 @@ async def test_g13_bytes_that_do_not_decode_are_an_invalid_argument(caplog: pyte
             error = await failure(call)
             assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "does not decode" in str(error.details())
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not logged(caplog, logging.WARNING)
 
 
 async def test_what_the_service_itself_answers_is_passed_on() -> None:

@@ -11,6 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from coordinator.api.guard import guarded
 from tests.coordinator.api.serving import outcome, serving
+from tests.support.logs import logged
 
 NO_REQUEST = b"\xff\xff\xff\xff"
 HEALTH: Any = health_pb2.DESCRIPTOR.services_by_name["Health"]  # Any: its stub is of the implementation's class
@@ -22,7 +23,7 @@ async def test_g13_bytes_that_do_not_decode_are_an_invalid_argument(
 ) -> None:
     async with serving() as api:
         assert await outcome(api.raw(method)(NO_REQUEST)) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not logged(caplog, logging.WARNING)
 
 
 async def test_g13_so_they_are_for_a_stream_of_answers() -> None:

@@ -19,6 +19,7 @@ from saga.v1 import coordinator_pb2 as pb
 from saga.v1.types_pb2 import SAGA_STATE_COMPLETED, SAGA_STATE_RUNNING
 from tests.coordinator.api.serving import Api, code_and_reason, failure, kinds, outcome, serving
 from tests.coordinator.engine.bench import EXECUTE, accepted, done, request, step, text
+from tests.support.logs import logged
 from tests.support.waiting import until
 
 WAIT = Duration(seconds=30)
@@ -326,7 +327,7 @@ async def test_a_client_that_goes_away_leaves_what_it_started(caplog: pytest.Log
         await until(lambda: gates.short._inside == gates.long._inside == 0)
         api.bench.journal.release()
         await until(lambda: len(api.bench.participants.calls) == 2)
-        assert caplog.records == []
+        assert logged(caplog) == []
 
 
 async def test_a_drain_answers_open_starts_and_ends_the_streams() -> None:

@@ -20,6 +20,7 @@ from saga.v1 import definition_pb2, participant_pb2
 from saga.v1.types_pb2 import SAGA_STATE_RUNNING
 from tests.coordinator.api.serving import Api, code_and_reason, detail, failure, kinds, outcome, serving
 from tests.coordinator.engine.bench import EXECUTE, accepted, request, step
+from tests.support.logs import logged
 from tests.support.passing_time import HOUR, let_pass
 from tests.support.waiting import until
 
@@ -192,7 +193,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(caplog: pytest.LogC
         await _nobody_follows(api)
         assert gates.long._inside == 0
         assert (await api.sagas.GetSaga(pb.GetSagaRequest(saga_id="s"))).saga.saga_id == "s"
-        assert caplog.records == []
+        assert logged(caplog) == []
 
 
 async def test_a_call_whose_deadline_passes_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
@@ -203,7 +204,7 @@ async def test_a_call_whose_deadline_passes_leaves_nothing_behind(caplog: pytest
         assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await _nobody_follows(api)
         assert (await api.sagas.GetSaga(pb.GetSagaRequest(saga_id="s"))).saga.saga_id == "s"
-        assert caplog.records == []
+        assert logged(caplog) == []
 
 
 async def test_a_stream_that_is_cancelled_while_it_writes_is_closed_before_the_call_ends() -> None:
