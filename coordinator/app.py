@@ -157,9 +157,11 @@ async def _recover(engine: Engine) -> None:
 
 
 async def _drain(engine: Engine, timeout_s: float) -> None:
+    resting = engine.resting
     if not await engine.drain(timeout_s):
         log.warning("calls were still in flight when the time to drain was over; they are taken up at the next start")
-    log.info("drained; sagas that have not ended are taken up at the next start", extra={"count": engine.unfinished})
+    left = resting + engine.unfinished
+    log.info("drained; sagas that have not ended are taken up at the next start", extra={"count": left})
 
 
 class _Health:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any as Payload
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -22,6 +24,7 @@ from coordinator import app
 from coordinator.app import StartupError, running, serve
 from coordinator.config import Settings
 from coordinator.core import limits
+from coordinator.core.instants import to_timestamp
 from coordinator.engine.engine import Engine
 from coordinator.journal.memory import MemoryJournal
 from coordinator.logs import JsonFormatter, TextFormatter
@@ -55,8 +58,9 @@ class Client:
     async def register(self) -> None:
         await self.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=DEFINITION))
 
-    async def start(self, saga_id: str = "s") -> None:
-        await self.sagas.StartSaga(pb.StartSagaRequest(saga_id=saga_id, definition="order", input=INPUT))
+    async def start(self, saga_id: str = "s", start_time: Timestamp | None = None) -> None:
+        request = pb.StartSagaRequest(saga_id=saga_id, definition="order", input=INPUT, start_time=start_time)
+        await self.sagas.StartSaga(request)
 
     async def ended(self, saga_id: str = "s") -> pb.Saga:
         response = await self.sagas.WaitSaga(pb.WaitSagaRequest(saga_id=saga_id))
@@ -349,12 +353,13 @@ async def test_a_stop_waits_no_longer_than_it_may(
     async with running(settings(tmp_path, target, drain_seconds=0.05)) as address, client_of(address) as client:
         await client.register()
         await client.start()
+        await client.start("later", to_timestamp(time.time_ns() + 3600 * limits.SECOND_NS))
         await until(lambda: fake.executes)
         began_s = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - began_s < 3
     assert "still in flight" in caplog.text
     [drained] = [vars(record) for record in caplog.records if record.message.startswith("drained")]
-    assert drained["count"] == 1
+    assert drained["count"] == 2  # one with a call in flight, and one that rests
 
 
 async def test_serve_ends_at_a_signal_and_gives_the_signals_back(tmp_path: Path) -> None:
@@ -373,7 +378,6 @@ _SERVE = """
 import asyncio, pathlib, sys
 from coordinator.app import serve
 from coordinator.config import Settings
-from coordinator.core import limits
 from coordinator.logs import set_up
 
 set_up("info", "json")
