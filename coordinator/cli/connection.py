@@ -61,6 +61,8 @@ class Connection:
         self._address = address
         self._has_answered = False
         self._is_looked_for = False
+        self._outages = 0
+        """How many were told."""
 
     def call(
         self, rpc: grpc.UnaryUnaryMultiCallable[Request, Response], request: Request, longer_s: float = 0
@@ -92,6 +94,7 @@ class Connection:
         failures = 0
         while (left_s := until_s - time.monotonic()) > 0:
             request = pb.WatchSagaRequest(saga_id=saga_id, after_sequence=after, payloads=payloads)
+            outages = self._outages
             try:
                 stream = self.sagas.WatchSaga(
                     request, timeout=min(left_s, _STREAM_S), wait_for_ready=self._comes_back(failures)
@@ -104,7 +107,8 @@ class Connection:
                 if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
                     self.get(saga_id)  # a coordinator that does not answer this either is gone
                     continue
-                self._pause(error, failures)
+                # What another call has met and told meanwhile is what has broken the stream, too.
+                self._pause(error, failures, is_told=self._outages > outages)
                 failures += 1
             else:
                 return
@@ -116,13 +120,14 @@ class Connection:
         """Whether to wait for a connection: gRPC works on one only while somebody does, and not in a pause."""
         return failures > 0 and self._has_answered
 
-    def _pause(self, error: grpc.RpcError, failures: int) -> None:
+    def _pause(self, error: grpc.RpcError, failures: int, *, is_told: bool = False) -> None:
         """Waits before the next attempt. Raises CommandError where there is none to be made."""
         pauses_s = _PATIENT_S if self._has_answered else _BRIEF_S
         if failures == len(pauses_s) or not is_transient(error):
             raise refusal(error, self._address.server) from error
-        if self._has_answered and not self._is_looked_for:
+        if self._has_answered and not (self._is_looked_for or is_told):
             self._is_looked_for = True
+            self._outages += 1
             typer.echo(f"the coordinator at {self._address.server} does not answer; looking for it", err=True)
         time.sleep(pauses_s[failures])
 

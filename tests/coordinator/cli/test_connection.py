@@ -128,3 +128,20 @@ def test_that_a_coordinator_is_looked_for_is_said_once_for_each_outage(
     for _outage in range(2):
         server.get("order-42")
         assert capsys.readouterr().err == line
+
+
+def test_an_outage_that_another_call_has_met_is_not_said_again_when_the_watch_breaks_of_it(
+    fake: FakeCoordinator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.answers["WatchSaga"] = [[watched(1), GONE], [watched(2), GONE], [watched(3)]]
+    fake.answers["GetSaga"] = [GONE, pb.GetSagaResponse(saga=saga())]
+    server = connected(fake)
+    events = server.watch("order-42", 0, pb.PAYLOAD_VIEW_NONE)
+    assert next(events).event.sequence == 1
+    server.get("order-42")
+    line = f"the coordinator at {fake.address} does not answer; looking for it\n"
+    assert capsys.readouterr().err == line
+    assert next(events).event.sequence == 2
+    assert capsys.readouterr().err == ""
+    assert next(events).event.sequence == 3
+    assert capsys.readouterr().err == line
